@@ -1,0 +1,52 @@
+"""Background tasks for FastAPI: `add_tasks` attaches them, `Tasks` gives a route its own.
+
+The map: ``_access`` holds the dependency; attaching is starlette-tasks', as FastAPI is a Starlette.
+All else is tasks-core's, re-exported here so that users import from one package.
+"""
+
+from starlette_tasks import (
+    Phase,
+    RunnerClosedError,
+    RunnerSettings,
+    RunOn,
+    Task,
+    TaskAborted,
+    TaskCancelled,
+    TaskConfig,
+    TaskErrorHandler,
+    TasksAlreadyAddedError,
+    TasksBatch,
+    TaskSkipped,
+    TasksScheduler,
+    TaskState,
+    add_tasks,
+    current_task,
+    current_tasks,
+)
+from starlette_tasks import TasksError as FastAPITasksError
+from starlette_tasks import TasksUninitializedError as FastAPITasksUninitializedAppError
+
+from ._access import Tasks
+
+__all__ = [
+    "FastAPITasksError",
+    "FastAPITasksUninitializedAppError",
+    "Phase",
+    "RunOn",
+    "RunnerClosedError",
+    "RunnerSettings",
+    "Task",
+    "TaskAborted",
+    "TaskCancelled",
+    "TaskConfig",
+    "TaskErrorHandler",
+    "TaskSkipped",
+    "TaskState",
+    "Tasks",
+    "TasksAlreadyAddedError",
+    "TasksBatch",
+    "TasksScheduler",
+    "add_tasks",
+    "current_task",
+    "current_tasks",
+]

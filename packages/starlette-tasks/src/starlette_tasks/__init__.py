@@ -1,0 +1,53 @@
+"""Background tasks for Starlette: `add_tasks` attaches them, `get_tasks` gives a route its own.
+
+The map: ``_attach`` sets an application up, ``_access`` finds a request's scheduler. All else is
+tasks-core's, re-exported here so that users import from one package.
+"""
+
+from tasks_core import (
+    Phase,
+    RunnerClosedError,
+    RunnerSettings,
+    RunOn,
+    Task,
+    TaskAborted,
+    TaskCancelled,
+    TaskConfig,
+    TaskErrorHandler,
+    TasksAlreadyAddedError,
+    TasksBatch,
+    TasksError,
+    TaskSkipped,
+    TasksScheduler,
+    TaskState,
+    TasksUninitializedError,
+    current_task,
+    current_tasks,
+)
+
+from ._access import get_tasks
+from ._attach import add_tasks, tasks_middleware
+
+__all__ = [
+    "Phase",
+    "RunOn",
+    "RunnerClosedError",
+    "RunnerSettings",
+    "Task",
+    "TaskAborted",
+    "TaskCancelled",
+    "TaskConfig",
+    "TaskErrorHandler",
+    "TaskSkipped",
+    "TaskState",
+    "TasksAlreadyAddedError",
+    "TasksBatch",
+    "TasksError",
+    "TasksScheduler",
+    "TasksUninitializedError",
+    "add_tasks",
+    "current_task",
+    "current_tasks",
+    "get_tasks",
+    "tasks_middleware",
+]

@@ -1,0 +1,54 @@
+"""Background tasks for ASGI applications: when they run is exact, and nothing is lost silently.
+
+The map, in the order of who may know whom; each module knows only those before it:
+
+    _exceptions, _phase    errors; the moments of a request
+    _config                what can be set for a task, and how layers merge
+    _calling               how functions are judged and called, the threads for sync ones
+    _backend               the seam to asyncio and trio
+    _task                  one scheduled call, and what becomes of it
+    _report                all that is logged
+    _execution             one task from its first step to its last
+    _scheduler             one request's view: schedule, reach the phases
+    _runner                the application's: owns the tasks, drains at shutdown
+    asgi                   the middleware for any ASGI application
+
+The promises that all of this keeps have numbers, see ``docs/semantics.md``.
+"""
+
+from ._config import RunOn, TaskConfig, TaskErrorHandler
+from ._exceptions import (
+    RunnerClosedError,
+    TaskAborted,
+    TaskCancelled,
+    TasksAlreadyAddedError,
+    TasksError,
+    TaskSkipped,
+    TasksUninitializedError,
+)
+from ._phase import Phase
+from ._runner import RunnerSettings, TaskRunner
+from ._scheduler import TasksBatch, TasksScheduler, current_tasks
+from ._task import Task, TaskState, current_task
+
+__all__ = [
+    "Phase",
+    "RunOn",
+    "RunnerClosedError",
+    "RunnerSettings",
+    "Task",
+    "TaskAborted",
+    "TaskCancelled",
+    "TaskConfig",
+    "TaskErrorHandler",
+    "TaskRunner",
+    "TaskSkipped",
+    "TaskState",
+    "TasksAlreadyAddedError",
+    "TasksBatch",
+    "TasksError",
+    "TasksScheduler",
+    "TasksUninitializedError",
+    "current_task",
+    "current_tasks",
+]

@@ -1,0 +1,143 @@
+"""The seam to the event loop: start a coroutine as a task, from any thread, in order.
+
+Anyio has no task that stands alone: one exception cancels a whole task group, and on asyncio one
+stray cancellation does so silently. So on asyncio each task of ours is a task of the event loop's
+own. Trio has no tasks outside of a nursery; there, and only there, the runner owns a task group.
+Cancellation is anyio's on both: each task runs in a cancel scope of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any, Protocol
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+# How many turns of the event loop anyio takes to hand a function to a thread: one to start, one
+# for the limiter. tests/tasks_core/test_order.py fails where it takes more.
+_TURNS_TO_A_THREAD = 3
+
+
+class Backend(Protocol):
+    """What a runner needs of an event loop."""
+
+    may_leave_tasks: bool
+    """Whether the runner can be left while a task of its own does not end."""
+
+    async def open(self) -> None: ...
+    async def close(self) -> None: ...
+    def spawn(
+        self, coro: Coroutine[Any, Any, None], name: str, context: Context
+    ) -> object: ...
+    def call_soon(self, callback: Callable[[], None]) -> None: ...
+    async def begun(self) -> None: ...
+    def cancelled_from_outside(self) -> bool: ...
+    def has_ended(self, handle: object) -> bool: ...
+
+
+class AsyncioBackend:
+    """Tasks of the asyncio event loop's own; its queue of callbacks keeps their order."""
+
+    may_leave_tasks = True
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+
+    async def open(self) -> None:
+        """Do nothing: the loop is there."""
+
+    async def close(self) -> None:
+        """Do nothing: the loop goes on."""
+
+    def spawn(self, coro: Coroutine[Any, Any, None], name: str, context: Context) -> object:
+        """Start a task; its first step runs in the loop's next turn.
+
+        The loop holds tasks weakly: whoever spawns keeps what this returns.
+        """
+        return self._loop.create_task(coro, name=name, context=context)
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Call back in the loop's thread, from any thread."""
+        self._loop.call_soon_threadsafe(callback)
+
+    async def begun(self) -> None:
+        """Wait until what was spawned has run its first step, and sync functions have a thread."""
+        for _ in range(_TURNS_TO_A_THREAD):
+            await asyncio.sleep(0)
+
+    def cancelled_from_outside(self) -> bool:
+        """Whether somebody called the current asyncio task's own `cancel`, no scope of anyio's."""
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+
+    def has_ended(self, handle: object) -> bool:
+        """Whether what `spawn` returned has ended, possibly without ever having run a step."""
+        return isinstance(handle, asyncio.Task) and handle.done()
+
+
+class TaskGroupBackend:
+    """An anyio task group, for trio. Trio shuffles what is runnable, so tasks take turns."""
+
+    may_leave_tasks = False
+
+    def __init__(self) -> None:
+        from trio.lowlevel import current_trio_token  # noqa: PLC0415 - only where trio runs
+
+        self._group = anyio.create_task_group()
+        self._turn = anyio.Event()  # set when the task that was spawned last begins
+        self._turn.set()
+        self._token = current_trio_token()
+
+    async def open(self) -> None:
+        """Open the task group, in the task that will close it."""
+        await self._group.__aenter__()
+
+    async def close(self) -> None:
+        """Wait for the tasks. The body's exception does not pass through here (contract 5.7)."""
+        await self._group.__aexit__(None, None, None)
+
+    def spawn(self, coro: Coroutine[Any, Any, None], name: str, context: Context) -> object:
+        """Start a task, which begins after those that were spawned before it."""
+        before, self._turn = self._turn, anyio.Event()
+        return self._group.create_task(
+            self._in_turn(before, self._turn, coro), name=name, context=context
+        )
+
+    async def _in_turn(
+        self, before: anyio.Event, turn: anyio.Event, coro: Coroutine[Any, Any, None]
+    ) -> None:
+        if not before.is_set():
+            with anyio.CancelScope(shield=True):
+                await before.wait()
+        turn.set()  # who waits for it goes on in a later turn, when our first step has been run
+        await coro
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Call back in the loop's thread, from any thread."""
+        self._token.run_sync_soon(callback)
+
+    async def begun(self) -> None:
+        """Wait until what was spawned has run its first step, and sync functions have a thread."""
+        await self._turn.wait()
+        for _ in range(_TURNS_TO_A_THREAD):
+            await checkpoint()
+
+    def cancelled_from_outside(self) -> bool:
+        """Return false: on trio only scopes cancel, and a task of ours runs in a shielded one."""
+        return False
+
+    def has_ended(self, handle: object) -> bool:  # noqa: ARG002 - the protocol's
+        """Return false: on trio each task runs its first step, and so notes its own end."""
+        return False
+
+
+def current_backend() -> Backend:
+    """Return the backend for the event loop that the caller runs on."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        task = None
+    return TaskGroupBackend() if task is None else AsyncioBackend()

@@ -1,0 +1,231 @@
+"""How functions are judged before they are scheduled, and called when their time has come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from inspect import (
+    CO_ASYNC_GENERATOR,
+    CO_COROUTINE,
+    CO_GENERATOR,
+    CO_ITERABLE_COROUTINE,
+    CO_VARARGS,
+    Signature,
+    isasyncgenfunction,
+    isawaitable,
+    iscoroutine,
+    iscoroutinefunction,
+    isgeneratorfunction,
+    signature,
+)
+from math import inf
+from threading import Lock
+from types import FunctionType, MethodType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from anyio import CapacityLimiter, WouldBlock, to_thread
+
+from ._exceptions import TaskAborted
+
+_GENERATOR = CO_GENERATOR | CO_ASYNC_GENERATOR
+
+# The signatures of plain functions, which are scheduled again and again.
+_signatures: WeakKeyDictionary[FunctionType, Signature] = WeakKeyDictionary()
+
+
+def describe(func: object) -> str:
+    """Return the qualified name of anything callable, whatever its attributes do when read."""
+    while isinstance(func, partial):
+        func = func.func
+    for named in (func, type(func)):
+        try:
+            name: object = named.__qualname__  # type: ignore[attr-defined]  # pyright: ignore
+        except Exception:  # noqa: BLE001, S112 - a hostile attribute says nothing (contract 4.1)
+            continue
+        if type(name) is str:
+            return name
+    return "<unnamed>"
+
+
+def is_async(func: Callable[..., object]) -> bool:
+    """Whether calling ``func`` only makes an awaitable, so that it belongs on the event loop.
+
+    What is called decides, not what it wraps: a sync wrapper around an async function may block
+    (or call `asyncio.run`), so it belongs in a thread, and what it returns is awaited afterwards.
+    """
+    if type(func) is FunctionType and func.__code__.co_flags & CO_COROUTINE:
+        return True
+    while isinstance(func, partial):
+        func = func.func
+    return _is_kind(iscoroutinefunction, func) or _flags(func) & CO_ITERABLE_COROUTINE != 0
+
+
+def _is_kind(kind: Callable[[object], bool], func: object) -> bool:
+    """Whether a function, or the ``__call__`` of a callable object, is of the kind."""
+    return kind(func) or kind(getattr(type(func), "__call__", None))  # noqa: B004 - the function
+
+
+def _flags(func: object) -> int:
+    func = getattr(func, "__func__", func)
+    return func.__code__.co_flags if isinstance(func, FunctionType) else 0
+
+
+def check_call(
+    func: object, args: tuple[object, ...], kwargs: Mapping[str, object]
+) -> None:
+    """Refuse what could never run, in the caller's traceback (contract 2.2).
+
+    Raises:
+        TypeError: ``func`` cannot be called, is a coroutine object or a generator function, or
+            the arguments do not fit its signature, as far as it can be read.
+    """
+    plain, given = func, len(args)
+    if type(plain) is MethodType:
+        plain, given = plain.__func__, given + 1
+    if type(plain) is FunctionType:
+        code = plain.__code__
+        if code.co_flags & _GENERATOR and not code.co_flags & CO_ITERABLE_COROUTINE:
+            raise TypeError(_nothing_runs_it(func))
+        least = code.co_argcount - len(plain.__defaults__ or ())
+        if (
+            not kwargs
+            and not code.co_kwonlyargcount
+            and least <= given
+            and (given <= code.co_argcount or code.co_flags & CO_VARARGS)
+        ):
+            return
+    elif not callable(func):
+        raise TypeError(_not_callable(func))
+    elif _is_generator(func):
+        raise TypeError(_nothing_runs_it(func))
+    _check_arguments(func, args, kwargs)
+
+
+def _is_generator(func: object) -> bool:
+    while isinstance(func, partial):
+        func = func.func
+    generator = _is_kind(isgeneratorfunction, func) or _is_kind(isasyncgenfunction, func)
+    return generator and not _flags(func) & CO_ITERABLE_COROUTINE
+
+
+def _check_arguments(
+    func: object, args: tuple[object, ...], kwargs: Mapping[str, object]
+) -> None:
+    try:
+        readable = _signature(func)
+    except Exception:  # noqa: BLE001 - no signature, or a hostile one: the call itself will tell
+        return
+    try:
+        readable.bind(*args, **kwargs)
+    except TypeError as error:
+        msg = (
+            f"schedule({describe(func)}, ...): {error}. Pass the function's own arguments after "
+            "it; settings such as name= or shield= go to .task(...)."
+        )
+        raise TypeError(msg) from None
+
+
+def _signature(func: object) -> Signature:
+    """Read the signature of what is called itself: a decorator may take other arguments."""
+    if type(func) is not FunctionType:
+        return signature(func, follow_wrapped=False)  # type: ignore[arg-type]  # pyright: ignore
+    known = _signatures.get(func)
+    if known is None:
+        known = _signatures[func] = signature(func, follow_wrapped=False)
+    return known
+
+
+def _nothing_runs_it(func: object) -> str:
+    return (
+        f"{describe(func)} is a generator function, and nothing would iterate over it: "
+        "schedule a function that loops over it"
+    )
+
+
+def _not_callable(func: object) -> str:
+    if iscoroutine(func):
+        func.close()  # it was refused: no warning that it was never awaited
+        return (
+            f"schedule() takes a function, not the coroutine that {func.__qualname__}(...) returns: "
+            f"write schedule({func.__qualname__}, ...) with the arguments after it"
+        )
+    return (
+        f"schedule() takes a function, and {type(func).__name__} cannot be called: "
+        "pass the function first, then its arguments"
+    )
+
+
+class Threads:
+    """Worker threads for sync functions: a limit of their own (contract 2.5), and an order.
+
+    Functions begin in the order in which they were given a thread (contract 1.4): each waits
+    until the one before it is about to be called. That is never long, for the one before has
+    its thread already.
+
+    Args:
+        limit: How many sync functions may run at the same time.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._slots = CapacityLimiter(limit)
+        self._unlimited = CapacityLimiter(inf)
+        self._last = Lock()  # locked until the function that was handed over last begins
+
+    async def run(self, func: Callable[[], object], begin: Callable[[], None]) -> object:
+        """Call ``func`` in a thread as soon as one is free; ``begin()`` is called just before."""
+        call = _Call(func)
+        try:
+            self._slots.acquire_on_behalf_of_nowait(call)
+        except WouldBlock:
+            await self._slots.acquire_on_behalf_of(call)
+        try:
+            begin()
+            call.ahead, self._last = self._last, call.gate
+            try:
+                return await to_thread.run_sync(call.run, limiter=self._unlimited)
+            finally:
+                if call.gate.locked():  # it was cancelled before a thread had taken it
+                    call.gate.release()
+        finally:
+            self._slots.release_on_behalf_of(call)
+
+
+class _Call:
+    """One call in a thread, behind the one that was handed over before it."""
+
+    __slots__ = ("_func", "ahead", "gate")
+
+    ahead: Lock
+
+    def __init__(self, func: Callable[[], object]) -> None:
+        self._func = func
+        self.gate = Lock()
+        self.gate.acquire()
+
+    def run(self) -> object:
+        with self.ahead:
+            pass
+        del self.ahead
+        self.gate.release()
+        try:
+            return self._func()
+        except KeyboardInterrupt as error:
+            # Not Ctrl-C, which only ever reaches the main thread: a failure like any other (4.1).
+            raise TaskAborted(type(error).__name__) from error
+
+
+async def call(
+    func: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    threads: Threads,
+    begin: Callable[[], None] = lambda: None,
+) -> Any:  # noqa: ANN401 - whatever the function returns
+    """Call ``func`` where it belongs, and await what it returns if that can be awaited (2.1)."""
+    if is_async(func):
+        begin()
+        result = func(*args, **kwargs)
+    else:
+        result = await threads.run(partial(func, *args, **kwargs), begin)
+    return await result if isawaitable(result) else result

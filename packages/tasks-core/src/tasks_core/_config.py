@@ -1,0 +1,70 @@
+"""What can be set for a task, and the one rule by which layers of settings merge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
+
+if TYPE_CHECKING:
+    from ._task import Task
+
+RunOn: TypeAlias = Literal["success", "failure", "always"]
+"""Outcomes of a request after which a task of a later phase runs (contract 1.6)."""
+
+TaskErrorHandler: TypeAlias = "Callable[[Task[..., Any], Exception], object]"
+"""Called with a failed task and what it raised, sync or async (contract 4.3)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskConfig:
+    """Settings of a task; ``None`` means "not set here" (contract 3).
+
+    Args:
+        name: The task's name, in logs and as the name of the running asyncio or trio task.
+            Default: the function's qualified name.
+        shield: Whether a shutdown waits for the task instead of cancelling it. Default: no.
+        on_error: Called with the task and its error after the failure was logged. Default: none.
+        run_on: For tasks of the later phases, the outcome of the request after which they run:
+            ``"success"``, ``"failure"`` or ``"always"``. Default: ``"success"``.
+
+    Raises:
+        TypeError: ``name`` is no string, or ``on_error`` cannot be called.
+        ValueError: ``run_on`` is none of the three.
+
+    Since 0.1.0.
+    """
+
+    name: str | None = None
+    shield: bool | None = None
+    on_error: TaskErrorHandler | None = None
+    run_on: RunOn | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what could only fail later, far from the caller (contract 2.2)."""
+        name: object = self.name
+        if name is not None and not isinstance(name, str):
+            msg = f"name must be a string, not {type(name).__name__}: pass str(...) of it"
+            raise TypeError(msg)
+        if self.on_error is not None and not callable(self.on_error):
+            msg = (
+                f"on_error must be callable, not {type(self.on_error).__name__}: "
+                "pass a function that takes (task, error)"
+            )
+            raise TypeError(msg)
+        if self.run_on is not None and self.run_on not in get_args(RunOn):
+            msg = f'run_on must be "success", "failure" or "always", not {self.run_on!r}'
+            raise ValueError(msg)
+
+    @property
+    def shielded(self) -> bool:
+        """Whether the task is shielded: `shield`, with its default applied."""
+        return bool(self.shield)
+
+    def merge(self, other: Self) -> Self:
+        """Return a new config: ``other``'s value where it sets one, else this one's.
+
+        Associative, with ``TaskConfig()`` as identity, for every field there is (contract 3.2).
+        """
+        values = ((field.name, getattr(other, field.name)) for field in fields(other))
+        return replace(self, **{name: value for name, value in values if value is not None})

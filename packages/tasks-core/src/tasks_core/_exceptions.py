@@ -1,0 +1,98 @@
+"""Every error that the packages raise on purpose; each builds its own message, with the remedy in it."""
+
+from __future__ import annotations
+
+
+class TasksError(Exception):
+    """Base of all errors of tasks-core and its adapters.
+
+    Since 0.1.0.
+    """
+
+
+class TasksUninitializedError(TasksError, RuntimeError):
+    """Tasks were asked for where no runner runs (contract 5.6).
+
+    Since 0.1.0.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No task runner is running here. Either tasks were never added to the application: "
+            "call add_tasks(app) (or install the plugin or middleware of your framework) before "
+            "it starts, and use tasks within a request. Or the application's lifespan did not "
+            "run: write `with TestClient(app) as client:` in tests, enter the lifespan yourself "
+            "around httpx's ASGITransport, and do not switch the server's lifespan off."
+        )
+
+
+class TasksAlreadyAddedError(TasksError, RuntimeError):
+    """Tasks were added to an application a second time, with settings that would be lost (contract 5.7).
+
+    Since 0.1.0.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Tasks were already added to this application, so these settings would be lost: "
+            "pass all settings to the first call, or none to the later ones."
+        )
+
+
+class RunnerClosedError(TasksError, RuntimeError):
+    """A task was scheduled on a runner that is closed or was never entered (contract 5.4).
+
+    Since 0.1.0.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+
+    def __str__(self) -> str:
+        return (
+            f"Task {self.args[0]} was refused, it would never run: the task runner is not running. "
+            "Either the application has shut down, or `async with TaskRunner(...)` has not been "
+            "entered yet; schedule while the application lives."
+        )
+
+
+class TaskAborted(TasksError):  # noqa: N818 - the state's name, as in asyncio.CancelledError
+    """A task ended by something that is no `Exception`: ``SystemExit``, a stray cancellation, ...
+
+    The original is its ``__cause__``. Error handlers and waiters get this ordinary exception in
+    its place, so that nothing a task raises can end the application (contract 4.1).
+
+    Since 0.1.0.
+    """
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+
+    def __str__(self) -> str:
+        return f"the task was ended by {self.args[0]}, which goes no further"
+
+
+class TaskCancelled(TasksError):  # noqa: N818 - the state's name
+    """`Task.wait` was called on a task that was cancelled (contract 2.6).
+
+    Since 0.1.0.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+
+    def __str__(self) -> str:
+        return f"task {self.args[0]} was cancelled"
+
+
+class TaskSkipped(TasksError):  # noqa: N818 - the state's name
+    """`Task.wait` was called on a task that was skipped, for its request's outcome (contract 1.6).
+
+    Since 0.1.0.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+
+    def __str__(self) -> str:
+        return f"task {self.args[0]} was skipped: its request's outcome was not the one in `run_on`"

@@ -1,0 +1,92 @@
+"""One task from its first step to its last: nothing it does gets out of here (contract 4.1)."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from anyio import CancelScope, get_cancelled_exc_class, get_current_task
+
+from . import _report
+from ._backend import Backend
+from ._calling import Threads, call
+from ._exceptions import TaskAborted
+from ._task import Task, TaskState, begin, settle
+
+
+async def execute(task: Task, scope: CancelScope, threads: Threads, backend: Backend) -> None:
+    """Run a task within the scope that cancels it, its error handler included."""
+    try:
+        with scope:
+            try:
+                result = await call(
+                    task.func, task.args, task.kwargs, threads, partial(begin, task)
+                )
+            except BaseException as raised:
+                error = _failure(raised, scope, backend)
+                if error is None:
+                    raise
+                settle(task, TaskState.FAILED, exception=error)
+                _report.failed(task, error)
+                if task.config.on_error is not None:
+                    await _handle(task, error, scope, threads, backend)
+            else:
+                settle(task, TaskState.SUCCEEDED, result)
+    except KeyboardInterrupt:
+        raise  # Ctrl-C is the event loop's
+    except BaseException:
+        # A cancellation that was not the scope's; or this coroutine is being closed.
+        if not scope.cancel_called:
+            _report.cancelled_from_outside(task)
+    finally:
+        settle(task, TaskState.CANCELLED)
+
+
+async def _handle(
+    task: Task, error: Exception, scope: CancelScope, threads: Threads, backend: Backend
+) -> None:
+    handler = task.config.on_error
+    assert handler is not None
+    try:
+        await call(handler, (task, error), {}, threads)
+    except BaseException as raised:
+        failure = _failure(raised, scope, backend)
+        if failure is None:
+            _report.handler_cancelled(task)
+            raise
+        _report.handler_failed(task, error, failure)
+
+
+def _failure(raised: BaseException, scope: CancelScope, backend: Backend) -> Exception | None:
+    """Return the failure that ``raised`` means, or ``None`` if it ends the task in another way.
+
+    A cancellation is known by what was cancelled, not by its type: libraries let cancelled errors
+    escape that nobody meant for the task, and these are failures.
+    """
+    if isinstance(raised, KeyboardInterrupt) or (
+        isinstance(raised, GeneratorExit) and _is_being_closed()
+    ):
+        return None
+    cancelled = get_cancelled_exc_class()
+    if isinstance(raised, cancelled) and (
+        scope.cancel_called or backend.cancelled_from_outside()
+    ):
+        return None
+    if isinstance(raised, BaseExceptionGroup) and scope.cancel_called:
+        rest = raised.split(cancelled)[1]
+        if rest is None:
+            return None
+        raised = rest
+    if isinstance(raised, Exception):
+        return raised
+    aborted = TaskAborted(type(raised).__name__)
+    aborted.__cause__ = raised
+    return aborted
+
+
+def _is_being_closed() -> bool:
+    """Whether the coroutine is thrown away: then no event loop is running it."""
+    try:
+        get_current_task()
+    except Exception:  # noqa: BLE001 - whatever says that there is none
+        return True
+    return False

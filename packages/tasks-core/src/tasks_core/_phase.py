@@ -1,0 +1,23 @@
+"""The named moments of a request at which tasks begin."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Phase(IntEnum):
+    """A moment of a request; phases come in this order (contract 1).
+
+    Since 0.1.0.
+    """
+
+    IMMEDIATE = 0
+    """While the route runs: a task begins as soon as it is scheduled."""
+    AFTER_ROUTE = 1
+    """The route has returned and function-scoped dependencies are closed; nothing has been sent."""
+    AFTER_RESPONSE = 2
+    """The request is over: everything has been sent and its dependencies are closed."""
+
+    def __str__(self) -> str:
+        """Return the phase as it is written in code and logs, for instance ``after_route``."""
+        return self.name.lower()

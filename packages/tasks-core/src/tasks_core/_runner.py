@@ -1,0 +1,279 @@
+"""The application's runner: it owns every task that lives, from its scheduling to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from math import inf
+from threading import RLock, get_ident
+from types import TracebackType
+from typing import Final, Self, TypedDict, Unpack
+
+from anyio import CancelScope, Event, current_time, move_on_after
+from anyio.lowlevel import checkpoint
+
+from . import _report
+from ._backend import Backend, current_backend
+from ._calling import Threads, is_async
+from ._config import TaskConfig
+from ._exceptions import RunnerClosedError
+from ._execution import execute
+from ._task import Task, TaskState, handle, lives, release, settle, spawn
+
+WARN_EVERY: Final = 10.0
+"""Seconds between two warnings of a shutdown that waits (contract 5.2)."""
+
+UNWIND_TIME: Final = 1.0
+"""Seconds that shielded tasks have to clean up once `shutdown_timeout` has cancelled them."""
+
+
+class RunnerSettings(TypedDict, total=False):
+    """The settings of a `TaskRunner`, and of all that make one: `add_tasks`, plugins, middleware.
+
+    Since 0.1.0.
+    """
+
+    config: TaskConfig | None
+    """The application's layer of task settings. Default: nothing set."""
+    grace_period: float
+    """Seconds that running tasks have at shutdown before they are cancelled. Default: 0."""
+    shutdown_timeout: float | None
+    """Seconds that a shutdown then waits for shielded tasks, before it cancels them too.
+    Default: `None`, without limit."""
+    thread_limit: int
+    """How many sync functions may run at the same time. Default: 40."""
+
+
+class TaskRunner:
+    """Runs tasks for as long as the application lives; an async context manager (contract 5).
+
+    It may be entered once, and serves the event loop in which it was entered. Leaving it drains
+    it; afterwards tasks are refused.
+
+    Args:
+        settings: See `RunnerSettings`.
+
+    Raises:
+        TypeError: A setting is of the wrong type.
+        ValueError: A number is out of its range.
+
+    Since 0.1.0.
+    """
+
+    def __init__(self, **settings: Unpack[RunnerSettings]) -> None:
+        """Make a runner; it runs nothing until it is entered."""
+        self.config: Final = settings.get("config") or TaskConfig()
+        self._grace_period = _seconds("grace_period", settings.get("grace_period", 0.0))
+        timeout = settings.get("shutdown_timeout")
+        self._timeout = inf if timeout is None else _seconds("shutdown_timeout", timeout)
+        self._thread_limit = _thread_limit(settings.get("thread_limit", 40))
+        # Held while a task is accepted or a phase is reached, from whatever thread: so no task
+        # falls between a phase and the next, or between the last task and the end.
+        self.lock: Final = RLock()
+        # Every task in a state that is not final, or whose error handler is at work, in the order
+        # of scheduling; with the scope that cancels it once it has been started.
+        self._living: dict[Task, CancelScope | None] = {}
+        # The backend is there from entering the runner on; `_accepts` until it has drained.
+        self._backend: Backend
+        self._accepts = False
+        # Once a shutdown cancels: what is not shielded, then everything.
+        self._cancels = False
+        self._cancels_shielded = False
+        # What the shutdown has cancelled, in order; its report is drawn from this.
+        self._cut: dict[Task, None] = {}
+        # Set whenever nothing lives any more; made by who waits for it.
+        self._idle: Event | None = None
+        self._drained: Event | None = None
+
+    async def __aenter__(self) -> Self:
+        """Start accepting tasks, for the event loop that is running."""
+        if hasattr(self, "_backend"):
+            msg = "A TaskRunner can be entered once: make a new one for each lifespan."
+            raise RuntimeError(msg)
+        self._backend = current_backend()
+        self._thread = get_ident()
+        self.threads = Threads(self._thread_limit)
+        await self._backend.open()
+        self._accepts = True
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Drain; what the body has raised goes on as it is (contract 5.7)."""
+        with CancelScope(shield=True):
+            await self.drain()
+            if not self._backend.may_leave_tasks:
+                await self._wait_until_idle(inf)
+        await self._backend.close()
+
+    async def drain(self) -> None:
+        """Bring every task to its end, as a shutdown does, and refuse tasks from then on.
+
+        Waits the grace period for what runs, cancels what is not shielded, waits for what is
+        (`shutdown_timeout` at most, then cancels that too), and reports what did not finish
+        (contract 5.2, 5.3). While it waits, a warning every 10 s names what it waits for. Shielded
+        tasks that are scheduled meanwhile still run; others are cancelled before they begin.
+
+        Leaving the runner does this; call it where tasks must end before something else does. A
+        second call waits for the first.
+        """
+        if self._drained is not None:
+            await self._drained.wait()
+            return
+        self._drained = Event()
+        try:
+            await self._wait_until_idle(current_time() + self._grace_period)
+            self._cancels = True
+            self._cancel_living()
+            deadline = current_time() + self._timeout
+            while await self._wait_until_idle(deadline) and not self._close_if_idle():
+                pass
+        finally:
+            # After the bound, or when the server itself has cut this short.
+            self._cancels = self._cancels_shielded = True
+            self._cancel_living()
+            try:
+                await self._wait_until_idle(current_time() + UNWIND_TIME)
+            finally:
+                self._accepts = False
+                cut = [task for task in self._cut if task.state is TaskState.CANCELLED]
+                if unfinished := [*cut, *self._living]:
+                    _report.unfinished(unfinished)
+                self._drained.set()
+
+    async def _wait_until_idle(self, deadline: float) -> bool:
+        """Wait until nothing lives, or the deadline; return whether nothing does."""
+        await checkpoint()
+        self._forget_lost()
+        while self._living and (left := deadline - current_time()) > 0:
+            self._idle = Event()
+            with move_on_after(min(left, WARN_EVERY)):
+                await self._idle.wait()
+            self._forget_lost()
+            if self._living and deadline - current_time() > 0:
+                _report.waiting(self._living)
+        return not self._living
+
+    def _forget_lost(self) -> None:
+        """End what the event loop cancelled before its first step: its coroutine never ran."""
+        for task in [task for task in self._living if self._backend.has_ended(handle(task))]:
+            settle(task, TaskState.CANCELLED)
+            _report.cancelled_from_outside(task)
+            self._end(task)
+
+    def _close_if_idle(self) -> bool:
+        with self.lock:
+            self._accepts = bool(self._living)
+        return not self._accepts
+
+    def _spares(self, task: Task) -> bool:
+        return not self._cancels or (task.config.shielded and not self._cancels_shielded)
+
+    def _cancel_living(self) -> None:
+        for task in list(self._living):
+            if not self._spares(task):
+                self._cut[task] = None
+                self._cancel(task)
+
+    # What schedulers and tasks ask of the runner, from any thread.
+
+    def accept(self, task: Task) -> None:
+        """Take a task in; the caller holds the lock.
+
+        Raises:
+            RunnerClosedError: The runner is closed, or was never entered (contract 5.4).
+        """
+        if not self._accepts:
+            raise RunnerClosedError(task.name)
+        self._living[task] = None
+
+    def start(self, tasks: Sequence[Task]) -> None:
+        """Begin tasks, in their order."""
+        self._on_loop(partial(self._start, tasks))
+
+    def skip(self, tasks: Sequence[Task], *, request_failed: bool) -> None:
+        """End tasks that the outcome of their request keeps from running (contract 1.6)."""
+        self._on_loop(partial(self._skip, tasks, request_failed))
+
+    def cancel(self, task: Task) -> bool:
+        """Cancel a task; return whether that can take effect."""
+        effective = task.state is TaskState.PENDING or is_async(task.func)
+        if lives(task):
+            self._on_loop(partial(self._cancel, task))
+            return effective
+        return False
+
+    async def begun(self) -> None:
+        """Wait until all that was started has run its first step, sync functions in a thread."""
+        await self._backend.begun()
+
+    def _on_loop(self, act: Callable[[], None]) -> None:
+        if get_ident() == self._thread:
+            act()
+        else:
+            self._backend.call_soon(act)
+
+    # What happens on the loop's thread only.
+
+    def _start(self, tasks: Sequence[Task]) -> None:
+        for task in tasks:
+            if not lives(task):
+                continue  # cancelled while it waited for its phase
+            if self._spares(task):
+                spawn(task, self._backend, self._run(task))
+            else:
+                self._cut[task] = None
+                self._cancel(task)
+
+    async def _run(self, task: Task) -> None:
+        try:
+            if lives(task):
+                scope = self._living[task] = CancelScope(shield=True)
+                await execute(task, scope, self.threads, self._backend)
+        finally:
+            self._end(task)
+
+    def _skip(self, tasks: Sequence[Task], request_failed: bool) -> None:  # noqa: FBT001
+        for task in tasks:
+            if lives(task):
+                settle(task, TaskState.SKIPPED)
+                _report.skipped(task, request_failed=request_failed)
+                self._end(task)
+
+    def _cancel(self, task: Task) -> None:
+        scope = self._living.get(task)
+        if scope is not None:
+            scope.cancel()
+        elif lives(task):
+            settle(task, TaskState.CANCELLED)
+            self._end(task)
+
+    def _end(self, task: Task) -> None:
+        self._living.pop(task, None)
+        release(task)
+        if not self._living and self._idle is not None:
+            self._idle.set()
+
+
+def _seconds(name: str, value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        msg = f"{name} is a number of seconds, not {value!r}"
+        raise TypeError(msg)
+    if not value >= 0:
+        msg = f"{name} is a number of seconds from 0, not {value!r}"
+        raise ValueError(msg)
+    return float(value)
+
+
+def _thread_limit(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        msg = f"thread_limit is a whole number of threads, not {value!r}"
+        raise TypeError(msg)
+    if value < 1:
+        msg = f"thread_limit is a number of threads from 1, not {value!r}"
+        raise ValueError(msg)
+    return value

@@ -1,0 +1,247 @@
+"""One request's view of the runner: schedule tasks now or for a phase, and reach the phases."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
+
+from ._calling import check_call
+from ._config import RunOn, TaskConfig, TaskErrorHandler
+from ._exceptions import TasksUninitializedError
+from ._phase import Phase
+from ._task import Task, TaskHost
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class SchedulerHost(TaskHost, Protocol):
+    """What a scheduler needs of the runner; `TaskRunner` is it."""
+
+    @property
+    def config(self) -> TaskConfig: ...
+    @property
+    def lock(self) -> AbstractContextManager[object]: ...
+    def accept(self, task: Task) -> None: ...
+    def start(self, tasks: Sequence[Task]) -> None: ...
+    def skip(self, tasks: Sequence[Task], *, request_failed: bool) -> None: ...
+    async def begun(self) -> None: ...
+
+
+class TasksScheduler:
+    """Schedules the tasks of one request; what user code calls ``tasks``.
+
+    It may be passed on, also to tasks and to other threads, and be used after the request
+    (contract 1.5, 2.3).
+
+    Args:
+        runner: The application's `TaskRunner`.
+        config: A layer of settings over the application's, for instance a router's.
+
+    Since 0.1.0.
+    """
+
+    __slots__ = ("_begun", "_failed", "_handed", "_runner", "_waiting", "config")
+
+    def __init__(self, runner: SchedulerHost, config: TaskConfig | None = None) -> None:
+        """Make a scheduler, before the first phase."""
+        self._runner = runner
+        self.config = runner.config if config is None else runner.config.merge(config)
+        """The settings that a task of this request has before its own."""
+        # The last phase that has begun, and the request's outcome as of then. Both change under
+        # the runner's lock, and only forward.
+        self._begun = Phase.IMMEDIATE
+        self._failed = False
+        # Tasks of the phases that have not begun, in order; changes under the runner's lock.
+        self._waiting: list[Task] = []
+        # Whether anything was started whose first step may not have run.
+        self._handed = False
+
+    @property
+    def after_route(self) -> TasksBatch:
+        """Tasks that begin once the route has returned, before anything is sent (contract 1.2)."""
+        return TasksBatch(self, Phase.AFTER_ROUTE, self.config)
+
+    @property
+    def after_response(self) -> TasksBatch:
+        """Tasks that begin once the request is over, its dependencies closed (contract 1.3)."""
+        return TasksBatch(self, Phase.AFTER_RESPONSE, self.config)
+
+    @overload
+    def schedule(
+        self, func: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Task[P, R]: ...
+    @overload
+    def schedule(
+        self, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Task[P, R]: ...
+    def schedule(self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Task[P, Any]:
+        """Run ``func(*args, **kwargs)`` at once, beside the route (contract 1.1).
+
+        Async functions run on the event loop, sync ones in a worker thread, in a copy of the
+        current context. May be called from any thread; never blocks.
+
+        Returns:
+            The task, as a handle: see `Task`.
+
+        Raises:
+            TypeError: It could never run (contract 2.2).
+            RunnerClosedError: The application has shut down (contract 5.4).
+        """
+        return self._schedule(Phase.IMMEDIATE, self.config, func, args, kwargs)
+
+    def task(
+        self,
+        *,
+        name: str | None = None,
+        shield: bool | None = None,
+        on_error: TaskErrorHandler | None = None,
+        run_on: RunOn | None = None,
+    ) -> TasksBatch:
+        """Return a configured way to schedule, which can be kept and used again (contract 3.4).
+
+        See `TaskConfig` for the settings; those left out stay as the application has set them.
+        """
+        batch = TasksBatch(self, Phase.IMMEDIATE, self.config)
+        return batch.task(name=name, shield=shield, on_error=on_error, run_on=run_on)
+
+    def reach(self, phase: Phase, *, failed: bool = False) -> None:
+        """Let a phase begin, and those before it that have not.
+
+        Called by who serves the request, not by users: with `Phase.AFTER_ROUTE` when the route
+        has ended and nothing has been sent, and with `Phase.AFTER_RESPONSE` when all is over.
+
+        Args:
+            phase: The phase that begins. One that has begun already is left alone.
+            failed: Whether the request has failed; once it has, it stays so (contract 1.6).
+        """
+        for begins in (Phase.AFTER_ROUTE, Phase.AFTER_RESPONSE):
+            if self._begun < begins <= phase:
+                with self._runner.lock:
+                    self._begun = begins
+                    self._failed = self._failed or failed
+                    tasks = [task for task in self._waiting if task.phase <= begins]
+                    self._waiting = [task for task in self._waiting if task.phase > begins]
+                self._begin(tasks)
+
+    async def begun(self) -> None:
+        """Wait until what was started has run its first step, and sync functions have a thread.
+
+        Await it between `Phase.AFTER_ROUTE` and the first byte (contract 1.1, 1.2). It never
+        waits for a task to finish, or for a thread to become free.
+        """
+        if self._handed:
+            self._handed = False
+            await self._runner.begun()
+
+    def _schedule(
+        self,
+        phase: Phase,
+        config: TaskConfig,
+        func: Callable[P, Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Task[P, Any]:
+        check_call(func, args, kwargs)
+        task = Task(self._runner, phase, config, func, args, kwargs)
+        with self._runner.lock:
+            self._runner.accept(task)
+            if self._begun < phase:
+                self._waiting.append(task)
+                return task
+        self._begin([task])
+        return task
+
+    def _begin(self, tasks: list[Task]) -> None:
+        """Start the tasks of a phase that has begun, or skip them for the request's outcome."""
+        due = [task for task in tasks if self._is_due(task)]
+        if due:
+            self._handed = True
+            self._runner.start(due)
+        if len(due) < len(tasks):
+            others = [task for task in tasks if not self._is_due(task)]
+            self._runner.skip(others, request_failed=self._failed)
+
+    def _is_due(self, task: Task) -> bool:
+        """Whether a task of a phase that has begun runs (contract 1.6)."""
+        run_on = task.config.run_on or "success"
+        outcome = "failure" if self._failed else "success"
+        return task.phase is Phase.IMMEDIATE or run_on in {outcome, "always"}
+
+    def __repr__(self) -> str:
+        """Show the last phase that has begun, and the outcome."""
+        return f"<TasksScheduler begun={self._begun} failed={self._failed}>"
+
+
+class TasksBatch:
+    """One phase of a request, with settings: schedules tasks for it.
+
+    Since 0.1.0.
+    """
+
+    __slots__ = ("_scheduler", "config", "phase")
+
+    def __init__(self, scheduler: TasksScheduler, phase: Phase, config: TaskConfig) -> None:
+        """Made by `TasksScheduler`, not by users."""
+        self._scheduler = scheduler
+        self.phase = phase
+        self.config = config
+        """The settings of the tasks that it schedules, all layers merged."""
+
+    @property
+    def scheduled(self) -> tuple[Task, ...]:
+        """The request's tasks that wait for this phase, in order; none once it has begun."""
+        return tuple(task for task in self._scheduler._waiting if task.phase is self.phase)
+
+    @overload
+    def schedule(
+        self, func: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Task[P, R]: ...
+    @overload
+    def schedule(
+        self, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Task[P, R]: ...
+    def schedule(self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Task[P, Any]:
+        """Run ``func(*args, **kwargs)`` when the phase begins, or at once if it has (contract 1.5).
+
+        As `TasksScheduler.schedule` otherwise.
+        """
+        return self._scheduler._schedule(self.phase, self.config, func, args, kwargs)
+
+    def task(
+        self,
+        *,
+        name: str | None = None,
+        shield: bool | None = None,
+        on_error: TaskErrorHandler | None = None,
+        run_on: RunOn | None = None,
+    ) -> TasksBatch:
+        """Return the same phase with these settings over the present ones (contract 3.4)."""
+        layer = TaskConfig(name=name, shield=shield, on_error=on_error, run_on=run_on)
+        return TasksBatch(self._scheduler, self.phase, self.config.merge(layer))
+
+    def __repr__(self) -> str:
+        """Show the phase and the settings."""
+        return f"<TasksBatch phase={self.phase} config={self.config}>"
+
+
+serving: ContextVar[TasksScheduler] = ContextVar("tasks_core.current_tasks")
+"""The scheduler of what is being served; set by the middleware, or by who drives the phases."""
+
+
+def current_tasks() -> TasksScheduler:
+    """Return the scheduler of the request that is being served, in all code that it calls.
+
+    Also in its tasks, in sync code in worker threads, and in the application's lifespan.
+
+    Raises:
+        TasksUninitializedError: No request is being served here, or no runner runs.
+
+    Since 0.1.0.
+    """
+    scheduler = serving.get(None)
+    if scheduler is None:
+        raise TasksUninitializedError
+    return scheduler

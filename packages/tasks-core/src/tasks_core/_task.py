@@ -1,0 +1,281 @@
+"""A task: one scheduled call with its configuration, its state, and how to wait for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import ContextVar, copy_context
+from enum import StrEnum
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any, Generic, Protocol, cast
+
+from anyio import Event
+
+from ._backend import Backend
+from ._calling import Threads, call, describe
+from ._config import TaskConfig
+from ._exceptions import TaskCancelled, TaskSkipped, TasksError
+from ._phase import Phase
+
+if TYPE_CHECKING:
+    # Defaults of type parameters are in `typing` from Python 3.13; only checkers need them.
+    from typing_extensions import ParamSpec, TypeVar
+
+    P = ParamSpec("P", default=...)
+    R_co = TypeVar("R_co", covariant=True, default=Any)
+else:
+    from typing import ParamSpec, TypeVar
+
+    P = ParamSpec("P")
+    R_co = TypeVar("R_co", covariant=True)
+
+
+class TaskState(StrEnum):
+    """The states of a task (contract 2.6); the last four are final and never change.
+
+    Since 0.1.0.
+    """
+
+    PENDING = "pending"
+    """It waits for its phase, for its turn, or for a thread."""
+    RUNNING = "running"
+    """Its function has been called."""
+    SUCCEEDED = "succeeded"
+    """Its function has returned."""
+    FAILED = "failed"
+    """Its function has raised. The error handler may still be at work."""
+    CANCELLED = "cancelled"
+    """It was cancelled, by `Task.cancel` or by a shutdown."""
+    SKIPPED = "skipped"
+    """Its request's outcome was not the one in ``run_on``."""
+
+
+_LIVING = frozenset({TaskState.PENDING, TaskState.RUNNING})
+
+
+class TaskHost(Protocol):
+    """What a task needs of the runner that it belongs to."""
+
+    @property
+    def threads(self) -> Threads: ...
+    def cancel(self, task: Task) -> bool: ...
+
+
+class Task(Generic[P, R_co]):
+    """A scheduled call: what is called, how it is configured, and what has become of it.
+
+    Tasks are made by ``schedule``; generic in the function's parameters and in the (awaited)
+    result, both with defaults, so that a bare ``Task`` is a complete annotation.
+
+    Attributes:
+        func: The function, as it was passed to ``schedule``.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        config: The settings in force, all layers merged (contract 3.3).
+        phase: The phase that the task was scheduled for.
+        id: An unguessable identifier, unique for ever: 32 hexadecimal digits.
+
+    Since 0.1.0.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_began_at",
+        "_context",
+        "_ended",
+        "_exception",
+        "_handle",
+        "_host",
+        "_over",
+        "_result",
+        "_scheduled_at",
+        "_started",
+        "_state",
+        "args",
+        "config",
+        "func",
+        "id",
+        "kwargs",
+        "phase",
+    )
+
+    def __init__(  # noqa: PLR0913, PLR0917 - the attributes above
+        self,
+        host: TaskHost,
+        phase: Phase,
+        config: TaskConfig,
+        func: Callable[P, Awaitable[R_co] | R_co],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        """Made by ``schedule``, not by users."""
+        self.func: Callable[P, Any] = func
+        self.args = args
+        self.kwargs = kwargs
+        self.config = config
+        self.phase = phase
+        self.id = token_hex(16)
+        self._host = host
+        # The task runs in this copy of the context in which it was scheduled (contract 2.4).
+        self._context = copy_context()
+        self._scheduled_at = time.monotonic()
+        self._began_at: float | None = None
+        self._state = TaskState.PENDING
+        self._result: R_co | None = None
+        self._exception: Exception | None = None
+        # What the event loop holds weakly while the task runs (or will); None before and after.
+        self._handle: object = None
+        # Whether everything is over, the error handler included: what waiters wait for.
+        self._over = False
+        # Events are made when somebody asks for them; most tasks need none.
+        self._started: Event | None = None
+        self._ended: Event | None = None
+
+    @property
+    def name(self) -> str:
+        """The configured name, or else the function's qualified name."""
+        name = self.config.name
+        return describe(self.func) if name is None else name
+
+    @property
+    def state(self) -> TaskState:
+        """What has become of the task so far."""
+        return self._state
+
+    @property
+    def result(self) -> R_co | None:
+        """What the function returned (awaited); ``None`` until the task has succeeded."""
+        return self._result
+
+    @property
+    def exception(self) -> Exception | None:
+        """What the function raised; ``None`` unless the task has failed.
+
+        Something that is no `Exception` is the cause of a `TaskAborted`.
+        """
+        return self._exception
+
+    @property
+    def started(self) -> Event:
+        """An event that is set as soon as the function is called."""
+        event = self._started
+        if event is None:
+            event = self._started = Event()
+            if self._began_at is not None:
+                event.set()
+        return event
+
+    async def wait(self) -> R_co:
+        """Wait until the task has ended, its error handler included, and return its result.
+
+        Cancelling who waits does not cancel the task. Use anyio's `move_on_after` or `fail_after`
+        for a timeout, and `anyio.from_thread.run(task.wait)` in a sync route.
+
+        Raises:
+            Exception: What the function raised.
+            TaskCancelled: The task was cancelled.
+            TaskSkipped: The task was skipped, for its request's outcome.
+        """
+        if not self._over:
+            if self._ended is None:
+                self._ended = Event()
+            await self._ended.wait()
+        if self._state is TaskState.CANCELLED:
+            raise TaskCancelled(self.name)
+        if self._state is TaskState.SKIPPED:
+            raise TaskSkipped(self.name)
+        if self._exception is not None:
+            raise self._exception
+        return cast("R_co", self._result)
+
+    def cancel(self) -> bool:
+        """Cancel the task, shielded or not: before it begins, or while it runs.
+
+        May be called from any thread. Returns whether that can take effect: a task that has ended
+        cannot be cancelled, and a sync function that has begun ends when it likes (it can ask
+        `anyio.from_thread.check_cancelled`).
+        """
+        return self._host.cancel(self)
+
+    async def __call__(self) -> R_co:
+        """Call the function once more, as the task did, without its error handler (contract 4.4).
+
+        The task's own state does not change.
+
+        Raises:
+            Exception: What the function raises.
+        """
+        result: R_co = await call(self.func, self.args, self.kwargs, self._host.threads)
+        return result
+
+    def __repr__(self) -> str:
+        """Name the task, without its arguments: they may hold secrets (contract 4.2)."""
+        return f"<Task {self.name} id={self.id} phase={self.phase} state={self._state}>"
+
+
+_current: ContextVar[Task] = ContextVar("tasks_core.current_task")
+
+
+def current_task() -> Task:
+    """Return the task that is running, in its function and in all that this calls.
+
+    Raises:
+        TasksError: No task is running here.
+
+    Since 0.1.0.
+    """
+    task = _current.get(None)
+    if task is None:
+        raise TasksError("No task is running here: call current_task() in a scheduled function.")
+    return task
+
+
+# What follows moves a task through its life. It is the runner's, and happens on the event loop's
+# thread only; so a state has one writer, and a final one never changes.
+
+
+def lives(task: Task) -> bool:
+    """Whether the task has not reached a final state yet."""
+    return task._state in _LIVING
+
+
+def age(task: Task) -> float:
+    """Return the seconds since the task was scheduled."""
+    return time.monotonic() - task._scheduled_at
+
+
+def spawn(task: Task, backend: Backend, coro: Coroutine[Any, Any, None]) -> None:
+    """Start the coroutine that runs the task, in the task's context and under its name."""
+    task._handle = backend.spawn(coro, task.name, task._context)
+
+
+def handle(task: Task) -> object:
+    """Return the backend's handle of the coroutine that runs the task, if that was started."""
+    return task._handle
+
+
+def begin(task: Task) -> None:
+    """Note that the function is being called."""
+    _current.set(task)
+    task._began_at = time.monotonic()
+    task._state = TaskState.RUNNING
+    if task._started is not None:
+        task._started.set()
+
+
+def settle(
+    task: Task, state: TaskState, result: object = None, exception: Exception | None = None
+) -> None:
+    """Move the task to a final state, unless it is in one."""
+    if task._state in _LIVING:
+        task._state = state
+        task._result = result
+        task._exception = exception
+
+
+def release(task: Task) -> None:
+    """Let waiters go on: the task is over, and its handler too."""
+    task._handle = None
+    task._over = True
+    if task._ended is not None:
+        task._ended.set()

@@ -1,0 +1,192 @@
+"""Tasks for any ASGI application: one pure middleware, which the adapters build on.
+
+Placed innermost among middleware, it sees all that the contract needs: the lifespan, through which
+it opens and drains the runner; the response's start, before which the route has returned; and the
+end of the call, by when the request's own dependencies are closed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, TypeAlias, Unpack
+
+from anyio import CancelScope
+
+from ._exceptions import TasksUninitializedError
+from ._phase import Phase
+from ._runner import RunnerSettings, TaskRunner
+from ._scheduler import TasksScheduler, serving
+
+Message: TypeAlias = MutableMapping[str, Any]
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_SCHEDULER = "tasks_core.scheduler"
+_RUNNER = "tasks_core.runner"
+
+# The messages that answer a request: the route has ended when the first of them is sent.
+_ANSWERS = frozenset({"http.response.start", "websocket.close", "websocket.http.response.start"})
+
+
+def get_scheduler(scope: Scope) -> TasksScheduler:
+    """Return the scheduler of a request, always the same one.
+
+    Args:
+        scope: The ASGI scope of a request below a `TasksMiddleware`.
+
+    Raises:
+        TasksUninitializedError: There is no such middleware, or the lifespan has not run.
+
+    Since 0.1.0.
+    """
+    scheduler = scope.get(_SCHEDULER)
+    if scheduler is None:
+        raise TasksUninitializedError
+    assert isinstance(scheduler, TasksScheduler)
+    return scheduler
+
+
+class TasksMiddleware:
+    """Gives an ASGI application a task runner for its lifespan, and each request a scheduler.
+
+    Args:
+        app: The application, or the middleware further in.
+        disconnects: The exceptions by which the framework tells a WebSocket route that the client
+            has gone; they do not count as failure (contract 1.7). Default: none.
+        settings: See `RunnerSettings`.
+
+    Since 0.1.0.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        disconnects: tuple[type[Exception], ...] = (),
+        **settings: Unpack[RunnerSettings],
+    ) -> None:
+        """Wrap the application."""
+        TaskRunner(**settings)  # nonsense is refused here, not when the application starts
+        self._app = app
+        self._disconnects = disconnects
+        self._settings = settings
+        # The runner of the lifespan that began last. A server that keeps state for a lifespan is
+        # asked first: one application may be served on several event loops at a time.
+        self._runner: TaskRunner | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a connection, or the lifespan."""
+        kind = scope["type"]
+        if kind == "lifespan":
+            await self._serve_lifespan(scope, receive, send)
+            return
+        runner = scope.get("state", {}).get(_RUNNER, self._runner)
+        if runner is None or _SCHEDULER in scope or kind not in {"http", "websocket"}:
+            await self._app(scope, receive, send)
+            return
+        scheduler = scope[_SCHEDULER] = TasksScheduler(runner)
+        token = serving.set(scheduler)
+        try:
+            await _Request(scheduler, send).serve(self._app, scope, receive, self._disconnects)
+        finally:
+            serving.reset(token)
+            del scope[_SCHEDULER]
+
+    async def _serve_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with TaskRunner(**self._settings) as runner:
+            lifespan = _Lifespan(runner, receive, send)
+            scheduler = TasksScheduler(runner)
+            scheduler.reach(Phase.AFTER_RESPONSE)  # no request: every phase is now
+            scope.setdefault("state", {})[_RUNNER] = self._runner = runner
+            token = serving.set(scheduler)
+            try:
+                await lifespan.serve(self._app, scope)
+            finally:
+                serving.reset(token)
+                self._runner = None
+
+
+class _Lifespan:
+    """The lifespan as the application sees it: before its shutdown, all tasks have ended."""
+
+    def __init__(self, runner: TaskRunner, receive: Receive, send: Send) -> None:
+        self._runner = runner
+        self._receive = receive
+        self._send = send
+        # Whether the application has asked for a message: then it does speak the protocol.
+        self._spoken = False
+
+    async def receive(self) -> Message:
+        self._spoken = True
+        message = await self._receive()
+        if message["type"] == "lifespan.shutdown":
+            await self._runner.drain()
+        return message
+
+    async def serve(self, app: ASGIApp, scope: Scope) -> None:
+        try:
+            await app(scope, self.receive, self._send)
+        except Exception:
+            # An application without a lifespan refuses the scope, which is its right; what one
+            # with a lifespan raises is its own affair (contract 5.7).
+            if self._spoken:
+                raise
+        if not self._spoken:
+            for message in ("lifespan.startup.complete", "lifespan.shutdown.complete"):
+                await self.receive()
+                await self._send({"type": message})
+
+
+class _Request:
+    """One request on its way: its phases follow its messages."""
+
+    __slots__ = ("_answered", "_cut_off", "_failed", "_handled_before", "_scheduler", "_send")
+
+    def __init__(self, scheduler: TasksScheduler, send: Send) -> None:
+        self._scheduler = scheduler
+        self._send = send
+        # What the caller is handling already; anything else is what a handler now answers.
+        self._handled_before = sys.exception()
+        # Whether the response has begun; whether the server took no more of it; the outcome.
+        self._answered = False
+        self._cut_off = False
+        self._failed = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] in _ANSWERS:
+            # The route has ended (contract 1.2). If an exception is being handled while its
+            # answer passes here, then it was raised out of the route (contract 1.6).
+            self._failed = self._failed or sys.exception() is not self._handled_before
+            if message["type"] == "http.response.start":
+                self._answered = True
+                self._scheduler.reach(Phase.AFTER_ROUTE, failed=self._failed)
+                await self._scheduler.begun()
+        try:
+            await self._send(message)
+        except Exception:
+            self._cut_off = True
+            raise
+
+    async def serve(
+        self, app: ASGIApp, scope: Scope, receive: Receive, disconnects: tuple[type[Exception], ...]
+    ) -> None:
+        try:
+            await app(scope, receive, self.send)
+        except BaseException as error:
+            # A client that goes away is no failure of the route (contract 1.7): not when it does
+            # not take the rest of a response, nor when it ends a WebSocket.
+            if self._answered:
+                self._failed = self._failed or (isinstance(error, Exception) and not self._cut_off)
+            elif not isinstance(error, disconnects):
+                self._failed = True
+            if not self._answered:
+                # The 500 is sent further out, once this is raised.
+                self._scheduler.reach(Phase.AFTER_ROUTE, failed=self._failed)
+                with CancelScope(shield=True):
+                    await self._scheduler.begun()
+            raise
+        finally:
+            self._scheduler.reach(Phase.AFTER_RESPONSE, failed=self._failed)
