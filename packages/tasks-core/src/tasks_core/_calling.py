@@ -21,7 +21,7 @@ from inspect import (
 from math import inf
 from threading import Lock
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from anyio import CapacityLimiter, WouldBlock, to_thread
@@ -36,16 +36,18 @@ _signatures: WeakKeyDictionary[FunctionType, Signature] = WeakKeyDictionary()
 
 def describe(func: object) -> str:
     """Return the qualified name of anything callable, whatever its attributes do when read."""
+    func = _unwrap_partial(func)
+    try:
+        name = getattr(func, "__qualname__", None)
+    except Exception:  # noqa: BLE001 - a hostile attribute says nothing (contract 4.1)
+        name = None
+    return name if type(name) is str else type(func).__qualname__
+
+
+def _unwrap_partial(func: object) -> object:
     while isinstance(func, partial):
-        func = func.func
-    for named in (func, type(func)):
-        try:
-            name: object = named.__qualname__  # type: ignore[attr-defined]  # pyright: ignore
-        except Exception:  # noqa: BLE001, S112 - a hostile attribute says nothing (contract 4.1)
-            continue
-        if type(name) is str:
-            return name
-    return "<unnamed>"
+        func = cast("partial[object]", func).func
+    return func
 
 
 def is_async(func: Callable[..., object]) -> bool:
@@ -56,9 +58,8 @@ def is_async(func: Callable[..., object]) -> bool:
     """
     if type(func) is FunctionType and func.__code__.co_flags & CO_COROUTINE:
         return True
-    while isinstance(func, partial):
-        func = func.func
-    return _is_kind(iscoroutinefunction, func) or _flags(func) & CO_ITERABLE_COROUTINE != 0
+    plain = _unwrap_partial(func)
+    return _is_kind(iscoroutinefunction, plain) or _flags(plain) & CO_ITERABLE_COROUTINE != 0
 
 
 def _is_kind(kind: Callable[[object], bool], func: object) -> bool:
@@ -103,8 +104,7 @@ def check_call(
 
 
 def _is_generator(func: object) -> bool:
-    while isinstance(func, partial):
-        func = func.func
+    func = _unwrap_partial(func)
     generator = _is_kind(isgeneratorfunction, func) or _is_kind(isasyncgenfunction, func)
     return generator and not _flags(func) & CO_ITERABLE_COROUTINE
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, cast, get_args
 
 if TYPE_CHECKING:
     from ._task import Task
@@ -42,18 +42,18 @@ class TaskConfig:
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later, far from the caller (contract 2.2)."""
-        name: object = self.name
+        name, on_error, run_on = cast("tuple[object, ...]", (self.name, self.on_error, self.run_on))
         if name is not None and not isinstance(name, str):
             msg = f"name must be a string, not {type(name).__name__}: pass str(...) of it"
             raise TypeError(msg)
-        if self.on_error is not None and not callable(self.on_error):
+        if on_error is not None and not callable(on_error):
             msg = (
-                f"on_error must be callable, not {type(self.on_error).__name__}: "
+                f"on_error must be callable, not {type(on_error).__name__}: "
                 "pass a function that takes (task, error)"
             )
             raise TypeError(msg)
-        if self.run_on is not None and self.run_on not in get_args(RunOn):
-            msg = f'run_on must be "success", "failure" or "always", not {self.run_on!r}'
+        if run_on is not None and run_on not in get_args(RunOn):
+            msg = f'run_on must be "success", "failure" or "always", not {run_on!r}'
             raise ValueError(msg)
 
     @property

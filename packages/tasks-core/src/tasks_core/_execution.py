@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import cast
 
 from anyio import CancelScope, get_cancelled_exc_class, get_current_task
 
@@ -72,13 +73,13 @@ def _failure(raised: BaseException, scope: CancelScope, backend: Backend) -> Exc
     ):
         return None
     if isinstance(raised, BaseExceptionGroup) and scope.cancel_called:
-        rest = raised.split(cancelled)[1]
+        rest = cast("BaseExceptionGroup[BaseException]", raised).split(cancelled)[1]
         if rest is None:
             return None
         raised = rest
     if isinstance(raised, Exception):
         return raised
-    aborted = TaskAborted(type(raised).__name__)
+    aborted = TaskAborted(raised.__class__.__name__)
     aborted.__cause__ = raised
     return aborted
 

@@ -1,11 +1,16 @@
 """One request's view of the runner: schedule tasks now or for a phase, and reach the phases."""
 
+# pyright: reportPrivateUsage=false
+# ruff: noqa: SLF001
+# Within this module: a batch is its scheduler's other face.
+
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
-from contextvars import ContextVar
-from typing import Any, ParamSpec, Protocol, TypeVar, overload
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import Any, ParamSpec, Protocol, Self, TypeVar, overload
 
 from ._calling import check_call
 from ._config import RunOn, TaskConfig, TaskErrorHandler
@@ -15,6 +20,9 @@ from ._task import Task, TaskHost
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+# The scheduler of what is being served.
+_current: ContextVar[TasksScheduler] = ContextVar("tasks_core.current_tasks")
 
 
 class SchedulerHost(TaskHost, Protocol):
@@ -36,6 +44,10 @@ class TasksScheduler:
     It may be passed on, also to tasks and to other threads, and be used after the request
     (contract 1.5, 2.3).
 
+    Who serves a request without the middleware enters it as a context manager: within the block
+    `current_tasks` finds it; leaving the block reaches `Phase.AFTER_RESPONSE`, failed if the
+    block raised.
+
     Args:
         runner: The application's `TaskRunner`.
         config: A layer of settings over the application's, for instance a router's.
@@ -43,7 +55,9 @@ class TasksScheduler:
     Since 0.1.0.
     """
 
-    __slots__ = ("_begun", "_failed", "_handed", "_runner", "_waiting", "config")
+    __slots__ = ("_begun", "_failed", "_handed", "_outer", "_runner", "_waiting", "config")
+
+    _outer: Token[TasksScheduler]  # there while it is entered
 
     def __init__(self, runner: SchedulerHost, config: TaskConfig | None = None) -> None:
         """Make a scheduler, before the first phase."""
@@ -58,6 +72,21 @@ class TasksScheduler:
         self._waiting: list[Task] = []
         # Whether anything was started whose first step may not have run.
         self._handed = False
+
+    def __enter__(self) -> Self:
+        """Make it the current scheduler."""
+        self._outer = _current.set(self)
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Reach the last phase."""
+        _current.reset(self._outer)
+        self.reach(Phase.AFTER_RESPONSE, failed=exc_type is not None)
 
     @property
     def after_route(self) -> TasksBatch:
@@ -227,10 +256,6 @@ class TasksBatch:
         return f"<TasksBatch phase={self.phase} config={self.config}>"
 
 
-serving: ContextVar[TasksScheduler] = ContextVar("tasks_core.current_tasks")
-"""The scheduler of what is being served; set by the middleware, or by who drives the phases."""
-
-
 def current_tasks() -> TasksScheduler:
     """Return the scheduler of the request that is being served, in all code that it calls.
 
@@ -241,7 +266,7 @@ def current_tasks() -> TasksScheduler:
 
     Since 0.1.0.
     """
-    scheduler = serving.get(None)
+    scheduler = _current.get(None)
     if scheduler is None:
         raise TasksUninitializedError
     return scheduler

@@ -1,5 +1,9 @@
 """A task: one scheduled call with its configuration, its state, and how to wait for it."""
 
+# pyright: reportPrivateUsage=false
+# ruff: noqa: SLF001
+# Within this module: the functions below the class move it through its life.
+
 from __future__ import annotations
 
 import time

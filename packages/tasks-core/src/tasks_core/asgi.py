@@ -16,7 +16,7 @@ from anyio import CancelScope
 from ._exceptions import TasksUninitializedError
 from ._phase import Phase
 from ._runner import RunnerSettings, TaskRunner
-from ._scheduler import TasksScheduler, serving
+from ._scheduler import TasksScheduler
 
 Message: TypeAlias = MutableMapping[str, Any]
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -87,26 +87,63 @@ class TasksMiddleware:
         if runner is None or _SCHEDULER in scope or kind not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
-        scheduler = scope[_SCHEDULER] = TasksScheduler(runner)
-        token = serving.set(scheduler)
-        try:
-            await _Request(scheduler, send).serve(self._app, scope, receive, self._disconnects)
-        finally:
-            serving.reset(token)
-            del scope[_SCHEDULER]
+        await serve(
+            self._app, scope, receive, send, TasksScheduler(runner), disconnects=self._disconnects
+        )
 
     async def _serve_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with TaskRunner(**self._settings) as runner:
-            lifespan = _Lifespan(runner, receive, send)
-            scheduler = TasksScheduler(runner)
-            scheduler.reach(Phase.AFTER_RESPONSE)  # no request: every phase is now
             scope.setdefault("state", {})[_RUNNER] = self._runner = runner
-            token = serving.set(scheduler)
             try:
-                await lifespan.serve(self._app, scope)
+                with lifespan_scheduler(runner):
+                    await _Lifespan(runner, receive, send).serve(self._app, scope)
             finally:
-                serving.reset(token)
                 self._runner = None
+
+
+async def serve(  # noqa: PLR0913 - an ASGI call and what it is to know
+    app: ASGIApp,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    scheduler: TasksScheduler,
+    *,
+    disconnects: tuple[type[Exception], ...] = (),
+) -> None:
+    """Serve a request with its scheduler, whose phases follow the messages.
+
+    For who writes an adapter to a framework that handles the lifespan by itself; elsewhere
+    `TasksMiddleware` does this.
+
+    Args:
+        app: The application, or the middleware further in.
+        scope: The request's scope, of type ``http`` or ``websocket``.
+        receive: The request's ``receive``.
+        send: The request's ``send``.
+        scheduler: The scheduler, which `get_scheduler` finds in the scope from now on.
+        disconnects: As in `TasksMiddleware`.
+
+    Since 0.1.0.
+    """
+    scope[_SCHEDULER] = scheduler
+    try:
+        with scheduler:
+            await _Request(scheduler, send, disconnects).serve(app, scope, receive)
+    finally:
+        del scope[_SCHEDULER]
+
+
+def lifespan_scheduler(runner: TaskRunner) -> TasksScheduler:
+    """Return a scheduler for the application's lifespan, where every phase has begun.
+
+    Enter it around the application's own lifespan code, so that `current_tasks` finds it there
+    (contract 5.1).
+
+    Since 0.1.0.
+    """
+    scheduler = TasksScheduler(runner)
+    scheduler.reach(Phase.AFTER_RESPONSE)
+    return scheduler
 
 
 class _Lifespan:
@@ -143,11 +180,22 @@ class _Lifespan:
 class _Request:
     """One request on its way: its phases follow its messages."""
 
-    __slots__ = ("_answered", "_cut_off", "_failed", "_handled_before", "_scheduler", "_send")
+    __slots__ = (
+        "_answered",
+        "_cut_off",
+        "_disconnects",
+        "_failed",
+        "_handled_before",
+        "_scheduler",
+        "_send",
+    )
 
-    def __init__(self, scheduler: TasksScheduler, send: Send) -> None:
+    def __init__(
+        self, scheduler: TasksScheduler, send: Send, disconnects: tuple[type[Exception], ...]
+    ) -> None:
         self._scheduler = scheduler
         self._send = send
+        self._disconnects = disconnects
         # What the caller is handling already; anything else is what a handler now answers.
         self._handled_before = sys.exception()
         # Whether the response has begun; whether the server took no more of it; the outcome.
@@ -159,7 +207,9 @@ class _Request:
         if message["type"] in _ANSWERS:
             # The route has ended (contract 1.2). If an exception is being handled while its
             # answer passes here, then it was raised out of the route (contract 1.6).
-            self._failed = self._failed or sys.exception() is not self._handled_before
+            raised = sys.exception()
+            if raised is not self._handled_before and not isinstance(raised, self._disconnects):
+                self._failed = True
             if message["type"] == "http.response.start":
                 self._answered = True
                 self._scheduler.reach(Phase.AFTER_ROUTE, failed=self._failed)
@@ -170,9 +220,7 @@ class _Request:
             self._cut_off = True
             raise
 
-    async def serve(
-        self, app: ASGIApp, scope: Scope, receive: Receive, disconnects: tuple[type[Exception], ...]
-    ) -> None:
+    async def serve(self, app: ASGIApp, scope: Scope, receive: Receive) -> None:
         try:
             await app(scope, receive, self.send)
         except BaseException as error:
@@ -180,13 +228,12 @@ class _Request:
             # not take the rest of a response, nor when it ends a WebSocket.
             if self._answered:
                 self._failed = self._failed or (isinstance(error, Exception) and not self._cut_off)
-            elif not isinstance(error, disconnects):
+            elif not isinstance(error, self._disconnects):
                 self._failed = True
-            if not self._answered:
-                # The 500 is sent further out, once this is raised.
-                self._scheduler.reach(Phase.AFTER_ROUTE, failed=self._failed)
-                with CancelScope(shield=True):
-                    await self._scheduler.begun()
+            # Where nothing was sent, the 500 is sent further out, once this is raised.
+            self._scheduler.reach(Phase.AFTER_ROUTE, failed=self._failed)
+            with CancelScope(shield=True):
+                await self._scheduler.begun()
             raise
         finally:
             self._scheduler.reach(Phase.AFTER_RESPONSE, failed=self._failed)

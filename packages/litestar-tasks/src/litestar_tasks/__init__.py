@@ -1,0 +1,52 @@
+"""Background tasks for Litestar: `TasksPlugin` attaches them, `Tasks` gives a handler its own.
+
+The map: ``_plugin`` sets an application up, ``_access`` holds the dependency. All else is
+tasks-core's, re-exported here so that users import from one package.
+"""
+
+from tasks_core import (
+    Phase,
+    RunnerClosedError,
+    RunnerSettings,
+    RunOn,
+    Task,
+    TaskAborted,
+    TaskCancelled,
+    TaskConfig,
+    TaskErrorHandler,
+    TasksAlreadyAddedError,
+    TasksBatch,
+    TasksError,
+    TaskSkipped,
+    TasksScheduler,
+    TaskState,
+    TasksUninitializedError,
+    current_task,
+    current_tasks,
+)
+
+from ._access import Tasks
+from ._plugin import TasksPlugin
+
+__all__ = [
+    "Phase",
+    "RunOn",
+    "RunnerClosedError",
+    "RunnerSettings",
+    "Task",
+    "TaskAborted",
+    "TaskCancelled",
+    "TaskConfig",
+    "TaskErrorHandler",
+    "TaskSkipped",
+    "TaskState",
+    "Tasks",
+    "TasksAlreadyAddedError",
+    "TasksBatch",
+    "TasksError",
+    "TasksPlugin",
+    "TasksScheduler",
+    "TasksUninitializedError",
+    "current_task",
+    "current_tasks",
+]
