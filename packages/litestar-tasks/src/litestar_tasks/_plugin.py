@@ -63,7 +63,7 @@ class TasksPlugin(InitPlugin):
             if any(value is not None for value in self._settings.values()):
                 raise TasksAlreadyAddedError
             return app_config
-        self._managers = cast("list[Any]", app_config.lifespan)
+        self._managers = app_config.lifespan  # pyright: ignore[reportUnknownMemberType]
         app_config.dependencies[NAME] = provide_tasks
         app_config.middleware.append(self._middleware)
         self._managers.insert(0, self._open)

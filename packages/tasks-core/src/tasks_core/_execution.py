@@ -72,16 +72,19 @@ def _failure(raised: BaseException, scope: CancelScope, backend: Backend) -> Exc
         scope.cancel_called or backend.cancelled_from_outside()
     ):
         return None
-    if isinstance(raised, BaseExceptionGroup) and scope.cancel_called:
-        rest = cast("BaseExceptionGroup[BaseException]", raised).split(cancelled)[1]
-        if rest is None:
-            return None
-        raised = rest
-    if isinstance(raised, Exception):
-        return raised
-    aborted = TaskAborted(raised.__class__.__name__)
-    aborted.__cause__ = raised
+    error = _without(raised, cancelled) if scope.cancel_called else raised
+    if error is None or isinstance(error, Exception):
+        return error
+    aborted = TaskAborted(type(error).__name__)
+    aborted.__cause__ = error
     return aborted
+
+
+def _without(raised: BaseException, kind: type[BaseException]) -> BaseException | None:
+    """Return what is left of an exception group without exceptions of a kind."""
+    if isinstance(raised, BaseExceptionGroup):
+        return cast("BaseExceptionGroup[BaseException]", raised).split(kind)[1]
+    return raised
 
 
 def _is_being_closed() -> bool:
