@@ -1,0 +1,138 @@
+"""What the checkers promise of tasks-core and what they forbid; checked, never run (contract 6.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, assert_type
+
+import anyio
+from tasks_core import (
+    Phase,
+    RunnerSettings,
+    Task,
+    TaskConfig,
+    TaskErrorHandler,
+    TaskRunner,
+    TasksBatch,
+    TasksScheduler,
+    TaskState,
+    current_task,
+    current_tasks,
+)
+from tasks_core.asgi import ASGIApp, TasksMiddleware
+
+
+async def fetch(url: str, *, retries: int = 3) -> bytes:
+    return f"{url}{retries}".encode()
+
+
+def resize(width: int, height: int = 1) -> float:
+    return width / height
+
+
+def starts(number: int) -> Awaitable[str]:
+    raise NotImplementedError
+
+
+class Mailer:
+    async def send(self, to: str) -> bool:
+        return bool(to)
+
+    def __call__(self, to: str) -> int:
+        return len(to)
+
+
+async def takes_func(func: str) -> None:
+    """A task may have a keyword called ``func``: the scheduler's own is positional-only."""
+
+
+async def results(tasks: TasksScheduler) -> None:
+    assert_type(await tasks.schedule(fetch, "x", retries=1).wait(), bytes)
+    assert_type(await tasks.schedule(resize, 1, height=2).wait(), float)
+    assert_type(await tasks.schedule(starts, 1).wait(), str)
+    assert_type(await tasks.schedule(Mailer().send, "x").wait(), bool)
+    assert_type(await tasks.schedule(Mailer(), "x").wait(), int)
+    assert_type(await tasks.schedule(partial(fetch, "x")).wait(), bytes)
+    assert_type(await tasks.schedule(takes_func, func="x").wait(), None)
+    assert_type(await tasks.after_route.schedule(fetch, "x").wait(), bytes)
+    assert_type(await tasks.after_response.schedule(resize, 1).wait(), float)
+    assert_type(await tasks.task(name="x").schedule(fetch, "x").wait(), bytes)
+    assert_type(await tasks.after_route.task(shield=True).schedule(fetch, "x").wait(), bytes)
+    assert_type(await tasks.after_response.task(run_on="always").schedule(resize, 1).wait(), float)
+    assert_type(await tasks.schedule(fetch, "x")(), bytes)
+
+
+def forbidden(tasks: TasksScheduler) -> None:
+    """Wrong arguments are errors, also after ``.task(...)``; an ignore that is needless is one too."""
+    tasks.schedule(fetch)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    tasks.schedule(fetch, 1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    tasks.schedule(resize, "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    tasks.schedule(fetch, "x", retries="1")  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    tasks.schedule(fetch("x"))  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    tasks.after_route.schedule(fetch, 1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    tasks.task(name="x").schedule(fetch, 1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    tasks.after_response.task(shield=True).schedule(resize)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    tasks.task(nam="x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    tasks.task(run_on="never")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    tasks.task(on_error=too_few)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    tasks.config.name = "x"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    tasks.schedule(resize, 1).state = TaskState.FAILED  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    TaskRunner(grace=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    TasksMiddleware(asgi_app, timeout=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+def too_few(task: Task) -> None:
+    assert_type(task.config, TaskConfig)
+
+
+async def async_handler(task: Task, error: Exception) -> None:
+    """A bare ``Task`` is complete under strict checkers."""
+    assert_type(task, "Task[..., Any]")
+    assert_type(task.func, Callable[..., Any])
+    assert_type(task.func.__name__, str)
+    assert_type(task.state, TaskState)
+    assert_type(task.started, anyio.Event)
+    assert_type(task.id, str)
+    assert_type(task.exception, Exception | None)
+    assert_type(task.cancel(), bool)
+    await task.func(*task.args, **task.kwargs)
+    await task()
+    del error
+
+
+def sync_handler(task: Task, error: BaseException) -> str:
+    return f"{task.name}{error}"
+
+
+HANDLERS: list[TaskErrorHandler] = [async_handler, sync_handler, lambda task, error: (task, error)]
+
+
+def configs() -> None:
+    config = TaskConfig(name="x", shield=False, on_error=async_handler, run_on="always")
+    assert_type(config.merge(TaskConfig(on_error=sync_handler)), TaskConfig)
+    assert_type(config.shielded, bool)
+
+
+def kept(tasks: TasksScheduler) -> None:
+    mails = tasks.after_response.task(name="mail")
+    assert_type(mails, TasksBatch)
+    assert_type(mails.task(shield=True), TasksBatch)
+    assert_type(tasks.after_route.scheduled, tuple[Task, ...])
+    assert_type(mails.schedule(fetch, "x").result, bytes | None)
+
+
+async def asgi_app(scope: object, receive: object, send: object) -> None:
+    """An ASGI application need not use our types."""
+
+
+async def by_hand(settings: RunnerSettings) -> None:
+    async with TaskRunner(**settings) as runner:
+        with TasksScheduler(runner, TaskConfig(shield=True)) as tasks:
+            assert_type(tasks, TasksScheduler)
+            tasks.reach(Phase.AFTER_ROUTE, failed=True)
+            await tasks.begun()
+    app: ASGIApp = TasksMiddleware(asgi_app, grace_period=5, config=TaskConfig())
+    del app
+    assert_type(current_task(), Task)
+    assert_type(current_tasks(), TasksScheduler)
