@@ -36,6 +36,8 @@ _signatures: WeakKeyDictionary[FunctionType, Signature] = WeakKeyDictionary()
 
 def describe(func: object) -> str:
     """Return the qualified name of anything callable, whatever its attributes do when read."""
+    if type(func) is FunctionType:
+        return func.__qualname__
     func = _unwrap_partial(func)
     try:
         name = getattr(func, "__qualname__", None)

@@ -2,36 +2,54 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import cast
+from typing import Protocol, cast
 
 from anyio import CancelScope, get_cancelled_exc_class, get_current_task
 
 from . import _report
 from ._backend import Backend
-from ._calling import Threads, call
+from ._calling import Threads, call, is_async
 from ._exceptions import TaskAborted
-from ._task import Task, TaskState, begin, settle
+from ._task import Task, begin, fail, lives, succeed
 
 
-async def execute(task: Task, scope: CancelScope, threads: Threads, backend: Backend) -> None:
-    """Run a task within the scope that cancels it, its error handler included."""
+class ExecutionHost(Protocol):
+    """What a running task needs of its runner."""
+
+    backend: Backend
+    threads: Threads
+
+    def enter(self, task: Task, scope: CancelScope) -> None: ...
+    def end(self, task: Task) -> None: ...
+
+
+async def execute(task: Task, runner: ExecutionHost) -> None:
+    """Run a task, its error handler included, within a scope that cancels it."""
+    if not lives(task):
+        return  # cancelled before its first step
+    func = task.func
+    scope = CancelScope(shield=True)
+    runner.enter(task, scope)
     try:
         with scope:
             try:
-                result = await call(
-                    task.func, task.args, task.kwargs, threads, partial(begin, task)
-                )
+                if is_async(func):
+                    begin(task)
+                    result = await func(*task.args, **task.kwargs)
+                else:
+                    result = await call(
+                        func, task.args, task.kwargs, runner.threads, lambda: begin(task)
+                    )
             except BaseException as raised:
-                error = _failure(raised, scope, backend)
+                error = _failure(raised, scope, runner.backend)
                 if error is None:
                     raise
-                settle(task, TaskState.FAILED, exception=error)
+                fail(task, error)
                 _report.failed(task, error)
                 if task.config.on_error is not None:
-                    await _handle(task, error, scope, threads, backend)
+                    await _handle(task, error, scope, runner)
             else:
-                settle(task, TaskState.SUCCEEDED, result)
+                succeed(task, result)
     except KeyboardInterrupt:
         raise  # Ctrl-C is the event loop's
     except BaseException:
@@ -39,18 +57,18 @@ async def execute(task: Task, scope: CancelScope, threads: Threads, backend: Bac
         if not scope.cancel_called:
             _report.cancelled_from_outside(task)
     finally:
-        settle(task, TaskState.CANCELLED)
+        runner.end(task)
 
 
 async def _handle(
-    task: Task, error: Exception, scope: CancelScope, threads: Threads, backend: Backend
+    task: Task, error: Exception, scope: CancelScope, runner: ExecutionHost
 ) -> None:
     handler = task.config.on_error
     assert handler is not None
     try:
-        await call(handler, (task, error), {}, threads)
+        await call(handler, (task, error), {}, runner.threads)
     except BaseException as raised:
-        failure = _failure(raised, scope, backend)
+        failure = _failure(raised, scope, runner.backend)
         if failure is None:
             _report.handler_cancelled(task)
             raise

@@ -18,7 +18,7 @@ from ._calling import Threads, is_async
 from ._config import TaskConfig
 from ._exceptions import RunnerClosedError
 from ._execution import execute
-from ._task import Task, TaskState, handle, lives, release, settle, spawn
+from ._task import Task, TaskState, end, handle, lives, spawn
 
 WARN_EVERY: Final = 10.0
 """Seconds between two warnings of a shutdown that waits (contract 5.2)."""
@@ -74,7 +74,7 @@ class TaskRunner:
         # of scheduling; with the scope that cancels it once it has been started.
         self._living: dict[Task, CancelScope | None] = {}
         # The backend is there from entering the runner on; `_accepts` until it has drained.
-        self._backend: Backend
+        self.backend: Backend
         self._accepts = False
         # Once a shutdown cancels: what is not shielded, then everything.
         self._cancels = False
@@ -87,13 +87,13 @@ class TaskRunner:
 
     async def __aenter__(self) -> Self:
         """Start accepting tasks, for the event loop that is running."""
-        if hasattr(self, "_backend"):
+        if hasattr(self, "backend"):
             msg = "A TaskRunner can be entered once: make a new one for each lifespan."
             raise RuntimeError(msg)
-        self._backend = current_backend()
+        self.backend = current_backend()
         self._thread = get_ident()
         self.threads = Threads(self._thread_limit)
-        await self._backend.open()
+        await self.backend.open()
         self._accepts = True
         return self
 
@@ -106,9 +106,9 @@ class TaskRunner:
         """Drain; what the body has raised goes on as it is (contract 5.7)."""
         with CancelScope(shield=True):
             await self.drain()
-            if not self._backend.may_leave_tasks:
+            if not self.backend.may_leave_tasks:
                 await self._wait_until_idle(inf)
-        await self._backend.close()
+        await self.backend.close()
 
     async def drain(self) -> None:
         """Bring every task to its end, as a shutdown does, and refuse tasks from then on.
@@ -160,10 +160,9 @@ class TaskRunner:
 
     def _forget_lost(self) -> None:
         """End what the event loop cancelled before its first step: its coroutine never ran."""
-        for task in [task for task in self._living if self._backend.has_ended(handle(task))]:
-            settle(task, TaskState.CANCELLED)
+        for task in [task for task in self._living if self.backend.has_ended(handle(task))]:
             _report.cancelled_from_outside(task)
-            self._end(task)
+            self.end(task)
 
     def _close_if_idle(self) -> bool:
         with self.lock:
@@ -171,6 +170,7 @@ class TaskRunner:
         return not self._accepts
 
     def _spares(self, task: Task) -> bool:
+        """Whether a shutdown, as far as it has got, leaves the task alone."""
         return not self._cancels or (task.config.shielded and not self._cancels_shielded)
 
     def _cancel_living(self) -> None:
@@ -193,7 +193,10 @@ class TaskRunner:
 
     def start(self, tasks: Sequence[Task]) -> None:
         """Begin tasks, in their order."""
-        self._on_loop(partial(self._start, tasks))
+        if get_ident() == self._thread:
+            self._start(tasks)
+        else:
+            self.backend.call_soon(partial(self._start, tasks))
 
     def skip(self, tasks: Sequence[Task], *, request_failed: bool) -> None:
         """End tasks that the outcome of their request keeps from running (contract 1.6)."""
@@ -209,13 +212,13 @@ class TaskRunner:
 
     async def begun(self) -> None:
         """Wait until all that was started has run its first step, sync functions in a thread."""
-        await self._backend.begun()
+        await self.backend.begun()
 
     def _on_loop(self, act: Callable[[], None]) -> None:
         if get_ident() == self._thread:
             act()
         else:
-            self._backend.call_soon(act)
+            self.backend.call_soon(act)
 
     # What happens on the loop's thread only.
 
@@ -223,38 +226,33 @@ class TaskRunner:
         for task in tasks:
             if not lives(task):
                 continue  # cancelled while it waited for its phase
-            if self._spares(task):
-                spawn(task, self._backend, self._run(task))
+            if not self._cancels or self._spares(task):
+                spawn(task, self.backend, execute(task, self))
             else:
                 self._cut[task] = None
                 self._cancel(task)
 
-    async def _run(self, task: Task) -> None:
-        try:
-            if lives(task):
-                scope = self._living[task] = CancelScope(shield=True)
-                await execute(task, scope, self.threads, self._backend)
-        finally:
-            self._end(task)
-
     def _skip(self, tasks: Sequence[Task], request_failed: bool) -> None:  # noqa: FBT001
         for task in tasks:
             if lives(task):
-                settle(task, TaskState.SKIPPED)
+                self.end(task, TaskState.SKIPPED)
                 _report.skipped(task, request_failed=request_failed)
-                self._end(task)
 
     def _cancel(self, task: Task) -> None:
         scope = self._living.get(task)
         if scope is not None:
             scope.cancel()
         elif lives(task):
-            settle(task, TaskState.CANCELLED)
-            self._end(task)
+            self.end(task)
 
-    def _end(self, task: Task) -> None:
+    def enter(self, task: Task, scope: CancelScope) -> None:
+        """Note the scope that cancels a task from now on."""
+        self._living[task] = scope
+
+    def end(self, task: Task, otherwise: TaskState = TaskState.CANCELLED) -> None:
+        """Forget a task: it is over."""
         self._living.pop(task, None)
-        release(task)
+        end(task, otherwise)
         if not self._living and self._idle is not None:
             self._idle.set()
 

@@ -174,34 +174,37 @@ class TasksScheduler:
         kwargs: dict[str, Any],
     ) -> Task[P, Any]:
         check_call(func, args, kwargs)
-        task = Task(self._runner, phase, config, func, args, kwargs)
-        with self._runner.lock:
-            self._runner.accept(task)
+        runner = self._runner
+        task = Task(runner, phase, config, func, args, kwargs)
+        with runner.lock:
+            runner.accept(task)
             if self._begun < phase:
                 self._waiting.append(task)
                 return task
-        self._begin([task])
+        self._begin((task,))
         return task
 
-    def _begin(self, tasks: list[Task]) -> None:
+    def _begin(self, tasks: Sequence[Task]) -> None:
         """Start the tasks of a phase that has begun, or skip them for the request's outcome."""
-        due = [task for task in tasks if self._is_due(task)]
-        if due:
-            self._handed = True
-            self._runner.start(due)
-        if len(due) < len(tasks):
-            others = [task for task in tasks if not self._is_due(task)]
+        others = [task for task in tasks if not _is_due(task, self._failed)]
+        if others:
+            tasks = [task for task in tasks if task not in others]
             self._runner.skip(others, request_failed=self._failed)
-
-    def _is_due(self, task: Task) -> bool:
-        """Whether a task of a phase that has begun runs (contract 1.6)."""
-        run_on = task.config.run_on or "success"
-        outcome = "failure" if self._failed else "success"
-        return task.phase is Phase.IMMEDIATE or run_on in {outcome, "always"}
+        if tasks:
+            self._handed = True
+            self._runner.start(tasks)
 
     def __repr__(self) -> str:
         """Show the last phase that has begun, and the outcome."""
         return f"<TasksScheduler begun={self._begun} failed={self._failed}>"
+
+
+def _is_due(task: Task, failed: bool) -> bool:  # noqa: FBT001 - the outcome
+    """Whether a task of a phase that has begun runs (contract 1.6)."""
+    if task.phase is Phase.IMMEDIATE:
+        return True
+    run_on = task.config.run_on or "success"
+    return run_on == "always" or (run_on == "failure") is failed
 
 
 class TasksBatch:

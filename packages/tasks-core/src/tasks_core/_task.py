@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar, copy_context
 from enum import StrEnum
 from secrets import token_hex
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Generic, Protocol, cast
 
 from anyio import Event
@@ -54,7 +55,9 @@ class TaskState(StrEnum):
     """Its request's outcome was not the one in ``run_on``."""
 
 
-_LIVING = frozenset({TaskState.PENDING, TaskState.RUNNING})
+_identifying = Lock()
+
+_PENDING, _RUNNING = TaskState.PENDING, TaskState.RUNNING
 
 
 class TaskHost(Protocol):
@@ -77,7 +80,6 @@ class Task(Generic[P, R_co]):
         kwargs: Its keyword arguments.
         config: The settings in force, all layers merged (contract 3.3).
         phase: The phase that the task was scheduled for.
-        id: An unguessable identifier, unique for ever: 32 hexadecimal digits.
 
     Since 0.1.0.
     """
@@ -90,6 +92,7 @@ class Task(Generic[P, R_co]):
         "_exception",
         "_handle",
         "_host",
+        "_id",
         "_over",
         "_result",
         "_scheduled_at",
@@ -98,7 +101,6 @@ class Task(Generic[P, R_co]):
         "args",
         "config",
         "func",
-        "id",
         "kwargs",
         "phase",
     )
@@ -118,13 +120,13 @@ class Task(Generic[P, R_co]):
         self.kwargs = kwargs
         self.config = config
         self.phase = phase
-        self.id = token_hex(16)
+        self._id = ""  # made when somebody asks for it
         self._host = host
         # The task runs in this copy of the context in which it was scheduled (contract 2.4).
         self._context = copy_context()
         self._scheduled_at = time.monotonic()
         self._began_at: float | None = None
-        self._state = TaskState.PENDING
+        self._state = _PENDING
         self._result: R_co | None = None
         self._exception: Exception | None = None
         # What the event loop holds weakly while the task runs (or will); None before and after.
@@ -134,6 +136,11 @@ class Task(Generic[P, R_co]):
         # Events are made when somebody asks for them; most tasks need none.
         self._started: Event | None = None
         self._ended: Event | None = None
+
+    @property
+    def id(self) -> str:
+        """An unguessable identifier, unique for ever: 32 hexadecimal digits."""
+        return self._id or identify(self)
 
     @property
     def name(self) -> str:
@@ -234,13 +241,21 @@ def current_task() -> Task:
     return task
 
 
-# What follows moves a task through its life. It is the runner's, and happens on the event loop's
-# thread only; so a state has one writer, and a final one never changes.
+# What follows moves a task through its life, but for `identify`. It is the runner's, and happens on
+# the event loop's thread only; so a state has one writer, and a final one never changes.
+
+
+def identify(task: Task) -> str:
+    """Give the task its identifier; of threads that ask at the same time all get the same."""
+    with _identifying:
+        if not task._id:
+            task._id = token_hex(16)
+        return task._id
 
 
 def lives(task: Task) -> bool:
     """Whether the task has not reached a final state yet."""
-    return task._state in _LIVING
+    return task._state is _PENDING or task._state is _RUNNING
 
 
 def age(task: Task) -> float:
@@ -262,23 +277,27 @@ def begin(task: Task) -> None:
     """Note that the function is being called."""
     _current.set(task)
     task._began_at = time.monotonic()
-    task._state = TaskState.RUNNING
+    task._state = _RUNNING
     if task._started is not None:
         task._started.set()
 
 
-def settle(
-    task: Task, state: TaskState, result: object = None, exception: Exception | None = None
-) -> None:
-    """Move the task to a final state, unless it is in one."""
-    if task._state in _LIVING:
-        task._state = state
-        task._result = result
-        task._exception = exception
+def succeed(task: Task, result: object) -> None:
+    """Note that the function has returned."""
+    task._state = TaskState.SUCCEEDED
+    task._result = result
 
 
-def release(task: Task) -> None:
-    """Let waiters go on: the task is over, and its handler too."""
+def fail(task: Task, error: Exception) -> None:
+    """Note that the function has raised."""
+    task._state = TaskState.FAILED
+    task._exception = error
+
+
+def end(task: Task, otherwise: TaskState = TaskState.CANCELLED) -> None:
+    """Let waiters go on, the task is over; if nothing has become of it yet, this has."""
+    if lives(task):
+        task._state = otherwise
     task._handle = None
     task._over = True
     if task._ended is not None:
