@@ -114,12 +114,14 @@ def _is_generator(func: object) -> bool:
 def _check_arguments(
     func: object, args: tuple[object, ...], kwargs: Mapping[str, object]
 ) -> None:
+    readable = _signature(func)
+    inner = _unwrap_partial(func)
     try:
-        readable = _signature(func)
-    except Exception:  # noqa: BLE001 - no signature, or a hostile one: the call itself will tell
-        return
-    try:
-        readable.bind(*args, **kwargs)
+        if readable is not None:
+            readable.bind(*args, **kwargs)
+        elif inner is not func and _signature(inner) is not None:
+            msg = "the arguments of the partial do not fit"
+            raise TypeError(msg)  # noqa: TRY301 - said as for other arguments
     except TypeError as error:
         msg = (
             f"schedule({describe(func)}, ...): {error}. Pass the function's own arguments after "
@@ -128,14 +130,17 @@ def _check_arguments(
         raise TypeError(msg) from None
 
 
-def _signature(func: object) -> Signature:
+def _signature(func: object) -> Signature | None:
     """Read the signature of what is called itself: a decorator may take other arguments."""
-    if type(func) is not FunctionType:
-        return signature(func, follow_wrapped=False)  # type: ignore[arg-type]  # pyright: ignore
-    known = _signatures.get(func)
-    if known is None:
-        known = _signatures[func] = signature(func, follow_wrapped=False)
-    return known
+    if type(func) is FunctionType and func in _signatures:
+        return _signatures[func]
+    try:
+        readable = signature(cast("Callable[..., object]", func), follow_wrapped=False)
+    except Exception:  # noqa: BLE001 - none, or a hostile one: the call itself will tell
+        return None
+    if type(func) is FunctionType:
+        _signatures[func] = readable
+    return readable
 
 
 def _nothing_runs_it(func: object) -> str:

@@ -136,14 +136,13 @@ class TaskRunner:
             # After the bound, or when the server itself has cut this short.
             self._cancels = self._cancels_shielded = True
             self._cancel_living()
-            try:
+            with CancelScope(shield=True):
                 await self._wait_until_idle(current_time() + UNWIND_TIME)
-            finally:
-                self._accepts = False
-                cut = [task for task in self._cut if task.state is TaskState.CANCELLED]
-                if unfinished := [*cut, *self._living]:
-                    _report.unfinished(unfinished)
-                self._drained.set()
+            self._accepts = False
+            cut = [task for task in self._cut if task.state is TaskState.CANCELLED]
+            if unfinished := [*cut, *self._living]:
+                _report.unfinished(unfinished)
+            self._drained.set()
 
     async def _wait_until_idle(self, deadline: float) -> bool:
         """Wait until nothing lives, or the deadline; return whether nothing does."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from contextvars import ContextVar, copy_context
+from contextvars import Context, ContextVar, copy_context
 from enum import StrEnum
 from secrets import token_hex
 from threading import Lock
@@ -56,6 +56,7 @@ class TaskState(StrEnum):
 
 
 _identifying = Lock()
+_NO_CONTEXT = Context()
 
 _PENDING, _RUNNING = TaskState.PENDING, TaskState.RUNNING
 
@@ -122,7 +123,7 @@ class Task(Generic[P, R_co]):
         self.phase = phase
         self._id = ""  # made when somebody asks for it
         self._host = host
-        # The task runs in this copy of the context in which it was scheduled (contract 2.4).
+        # The copy of the context in which it was scheduled, until it has been started in it (2.4).
         self._context = copy_context()
         self._scheduled_at = time.monotonic()
         self._began_at: float | None = None
@@ -266,6 +267,7 @@ def age(task: Task) -> float:
 def spawn(task: Task, backend: Backend, coro: Coroutine[Any, Any, None]) -> None:
     """Start the coroutine that runs the task, in the task's context and under its name."""
     task._handle = backend.spawn(coro, task.name, task._context)
+    task._context = _NO_CONTEXT
 
 
 def handle(task: Task) -> object:
@@ -299,6 +301,7 @@ def end(task: Task, otherwise: TaskState = TaskState.CANCELLED) -> None:
     if lives(task):
         task._state = otherwise
     task._handle = None
+    task._context = _NO_CONTEXT  # it holds the request's values, and a handle may be kept for long
     task._over = True
     if task._ended is not None:
         task._ended.set()

@@ -27,7 +27,7 @@ ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 _SCHEDULER = "tasks_core.scheduler"
 _RUNNER = "tasks_core.runner"
 
-# The messages that answer a request: the route has ended when the first of them is sent.
+# The messages by which an exception handler may answer for the route.
 _ANSWERS = frozenset({"http.response.start", "websocket.close", "websocket.http.response.start"})
 
 
@@ -54,8 +54,8 @@ class TasksMiddleware:
 
     Args:
         app: The application, or the middleware further in.
-        disconnects: The exceptions by which the framework tells a WebSocket route that the client
-            has gone; they do not count as failure (contract 1.7). Default: none.
+        disconnects: The framework's own exceptions by which it tells a WebSocket route that the
+            client has gone; they do not count as failure (contract 1.7). Default: none.
         settings: See `RunnerSettings`.
 
     Since 0.1.0.
@@ -93,7 +93,9 @@ class TasksMiddleware:
 
     async def _serve_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with TaskRunner(**self._settings) as runner:
-            scope.setdefault("state", {})[_RUNNER] = self._runner = runner
+            self._runner = runner
+            if "state" in scope:  # where it is not, the application is to see that too
+                scope["state"][_RUNNER] = runner
             try:
                 with lifespan_scheduler(runner):
                     await _Lifespan(runner, receive, send).serve(self._app, scope)
@@ -204,13 +206,12 @@ class _Request:
         self._failed = False
 
     async def send(self, message: Message) -> None:
-        if message["type"] in _ANSWERS:
-            # The route has ended (contract 1.2). If an exception is being handled while its
-            # answer passes here, then it was raised out of the route (contract 1.6).
+        kind = message["type"]
+        if kind in _ANSWERS:
             raised = sys.exception()
-            if raised is not self._handled_before and not isinstance(raised, self._disconnects):
-                self._failed = True
-            if message["type"] == "http.response.start":
+            if raised is not None and raised is not self._handled_before:
+                self._failed = self._failed or self._was_raised_out(raised, kind)
+            if kind == "http.response.start":  # the route has ended (contract 1.2)
                 self._answered = True
                 self._scheduler.reach(Phase.AFTER_ROUTE, failed=self._failed)
                 await self._scheduler.begun()
@@ -219,6 +220,20 @@ class _Request:
         except Exception:
             self._cut_off = True
             raise
+
+    def _was_raised_out(self, raised: BaseException, kind: str) -> bool:
+        """Whether the exception that is handled while an answer passes has ended the route (1.6).
+
+        A response is sent when the route has returned, so who handles an exception then is not
+        the route. A WebSocket's messages are sent by the route itself, within ``except`` blocks
+        of its own too; there the framework must be what handles the exception.
+        """
+        if kind == "http.response.start":
+            return True
+        if isinstance(raised, self._disconnects) or raised.__traceback__ is None:
+            return False
+        handler = _package(raised.__traceback__.tb_frame.f_globals.get("__name__", ""))
+        return any(handler == _package(error.__module__) for error in self._disconnects)
 
     async def serve(self, app: ASGIApp, scope: Scope, receive: Receive) -> None:
         try:
@@ -237,3 +252,7 @@ class _Request:
             raise
         finally:
             self._scheduler.reach(Phase.AFTER_RESPONSE, failed=self._failed)
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]
