@@ -11,8 +11,6 @@ import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias, Unpack
 
-from anyio import CancelScope
-
 from ._exceptions import TasksUninitializedError
 from ._phase import Phase
 from ._runner import RunnerSettings, TaskRunner
@@ -245,9 +243,9 @@ class _Request:
                 self._failed = self._failed or (isinstance(error, Exception) and not self._cut_off)
             elif not isinstance(error, self._disconnects):
                 self._failed = True
-            # Where nothing was sent, the 500 is sent further out, once this is raised.
-            self._scheduler.reach(Phase.AFTER_ROUTE, failed=self._failed)
-            with CancelScope(shield=True):
+            if not self._answered and isinstance(error, Exception):
+                # The 500 is sent further out, once this is raised.
+                self._scheduler.reach(Phase.AFTER_ROUTE, failed=self._failed)
                 await self._scheduler.begun()
             raise
         finally:
