@@ -5,6 +5,7 @@ All else is tasks-core's, re-exported here so that users import from one package
 """
 
 from starlette_tasks import (
+    NoCurrentTaskError,
     Phase,
     RunnerClosedError,
     RunnerSettings,
@@ -31,6 +32,7 @@ from ._access import Tasks
 __all__ = [
     "FastAPITasksError",
     "FastAPITasksUninitializedAppError",
+    "NoCurrentTaskError",
     "Phase",
     "RunOn",
     "RunnerClosedError",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Annotated, TypeAlias
 
 from fastapi import Depends
-from fastapi.requests import HTTPConnection  # noqa: TC002 - FastAPI reads the annotation
+from fastapi.requests import HTTPConnection
 from starlette_tasks import TasksScheduler, get_tasks
 
 
 # Async, so that no thread is spent on it, and without `yield`, so that dependencies of either
 # scope may depend on it.
-async def _get_tasks(connection: HTTPConnection) -> TasksScheduler:  # noqa: RUF029
+async def _get_tasks(connection: HTTPConnection) -> TasksScheduler:
     return get_tasks(connection)
 
 

@@ -5,6 +5,7 @@ tasks-core's, re-exported here so that users import from one package.
 """
 
 from tasks_core import (
+    NoCurrentTaskError,
     Phase,
     RunnerClosedError,
     RunnerSettings,
@@ -29,6 +30,7 @@ from ._access import get_tasks
 from ._attach import add_tasks, tasks_middleware
 
 __all__ = [
+    "NoCurrentTaskError",
     "Phase",
     "RunOn",
     "RunnerClosedError",

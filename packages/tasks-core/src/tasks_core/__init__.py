@@ -18,6 +18,7 @@ The promises that all of this keeps have numbers, see ``docs/semantics.md``.
 
 from ._config import RunOn, TaskConfig, TaskErrorHandler
 from ._exceptions import (
+    NoCurrentTaskError,
     RunnerClosedError,
     TaskAborted,
     TaskCancelled,
@@ -32,6 +33,7 @@ from ._scheduler import TasksBatch, TasksScheduler, current_tasks
 from ._task import Task, TaskState, current_task
 
 __all__ = [
+    "NoCurrentTaskError",
     "Phase",
     "RunOn",
     "RunnerClosedError",

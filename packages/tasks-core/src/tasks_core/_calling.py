@@ -74,9 +74,7 @@ def _flags(func: object) -> int:
     return func.__code__.co_flags if isinstance(func, FunctionType) else 0
 
 
-def check_call(
-    func: object, args: tuple[object, ...], kwargs: Mapping[str, object]
-) -> None:
+def check_call(func: object, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
     """Refuse what could never run, in the caller's traceback (contract 2.2).
 
     Raises:
@@ -111,9 +109,7 @@ def _is_generator(func: object) -> bool:
     return generator and not _flags(func) & CO_ITERABLE_COROUTINE
 
 
-def _check_arguments(
-    func: object, args: tuple[object, ...], kwargs: Mapping[str, object]
-) -> None:
+def _check_arguments(func: object, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
     readable = _signature(func)
     inner = _unwrap_partial(func)
     try:
@@ -154,8 +150,8 @@ def _not_callable(func: object) -> str:
     if iscoroutine(func):
         func.close()  # it was refused: no warning that it was never awaited
         return (
-            f"schedule() takes a function, not the coroutine that {func.__qualname__}(...) returns: "
-            f"write schedule({func.__qualname__}, ...) with the arguments after it"
+            f"schedule() takes a function, not the coroutine that {func.__qualname__}() returns: "
+            f"write schedule({func.__qualname__}, ...) with its arguments after it"
         )
     return (
         f"schedule() takes a function, and {type(func).__name__} cannot be called: "

@@ -1,4 +1,4 @@
-"""Every error that the packages raise on purpose; each builds its own message, with the remedy in it."""
+"""Every error that the packages raise on purpose; each builds its own message, with the remedy."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TasksUninitializedError(TasksError, RuntimeError):
 
 
 class TasksAlreadyAddedError(TasksError, RuntimeError):
-    """Tasks were added to an application a second time, with settings that would be lost (contract 5.7).
+    """Tasks were added to an application twice, with settings that would be lost (contract 5.7).
 
     Since 0.1.0.
     """
@@ -36,6 +36,18 @@ class TasksAlreadyAddedError(TasksError, RuntimeError):
         super().__init__(
             "Tasks were already added to this application, so these settings would be lost: "
             "pass all settings to the first call, or none to the later ones."
+        )
+
+
+class NoCurrentTaskError(TasksError, RuntimeError):
+    """`current_task` was called where no task is running.
+
+    Since 0.1.0.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No task is running here: call current_task() in a function that was scheduled."
         )
 
 

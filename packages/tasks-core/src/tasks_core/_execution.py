@@ -9,6 +9,7 @@ from anyio import CancelScope, get_cancelled_exc_class, get_current_task
 from . import _report
 from ._backend import Backend
 from ._calling import Threads, call, is_async
+from ._config import TaskErrorHandler
 from ._exceptions import TaskAborted
 from ._task import Task, begin, fail, lives, succeed
 
@@ -47,12 +48,12 @@ async def execute(task: Task, runner: ExecutionHost) -> None:
                 fail(task, error)
                 _report.failed(task, error)
                 if task.config.on_error is not None:
-                    await _handle(task, error, scope, runner)
+                    await _handle(task, error, task.config.on_error, scope, runner)
             else:
                 succeed(task, result)
     except KeyboardInterrupt:
         raise  # Ctrl-C is the event loop's
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - here it ends (contract 4.1)
         # A cancellation that was not the scope's; or this coroutine is being closed.
         if not scope.cancel_called:
             _report.cancelled_from_outside(task)
@@ -61,10 +62,12 @@ async def execute(task: Task, runner: ExecutionHost) -> None:
 
 
 async def _handle(
-    task: Task, error: Exception, scope: CancelScope, runner: ExecutionHost
+    task: Task,
+    error: Exception,
+    handler: TaskErrorHandler,
+    scope: CancelScope,
+    runner: ExecutionHost,
 ) -> None:
-    handler = task.config.on_error
-    assert handler is not None
     try:
         await call(handler, (task, error), {}, runner.threads)
     except BaseException as raised:
@@ -86,9 +89,7 @@ def _failure(raised: BaseException, scope: CancelScope, backend: Backend) -> Exc
     ):
         return None
     cancelled = get_cancelled_exc_class()
-    if isinstance(raised, cancelled) and (
-        scope.cancel_called or backend.cancelled_from_outside()
-    ):
+    if isinstance(raised, cancelled) and (scope.cancel_called or backend.cancelled_from_outside()):
         return None
     error = _without(raised, cancelled) if scope.cancel_called else raised
     if error is None or isinstance(error, Exception):

@@ -106,7 +106,9 @@ class TasksScheduler:
     def schedule(
         self, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
     ) -> Task[P, R]: ...
-    def schedule(self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Task[P, Any]:
+    def schedule(
+        self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Task[P, Any]:
         """Run ``func(*args, **kwargs)`` at once, beside the route (contract 1.1).
 
         Async functions run on the event loop, sync ones in a worker thread, in a copy of the
@@ -235,7 +237,9 @@ class TasksBatch:
     def schedule(
         self, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
     ) -> Task[P, R]: ...
-    def schedule(self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Task[P, Any]:
+    def schedule(
+        self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Task[P, Any]:
         """Run ``func(*args, **kwargs)`` when the phase begins, or at once if it has (contract 1.5).
 
         As `TasksScheduler.schedule` otherwise.

@@ -19,7 +19,7 @@ from anyio import Event
 from ._backend import Backend
 from ._calling import Threads, call, describe
 from ._config import TaskConfig
-from ._exceptions import TaskCancelled, TaskSkipped, TasksError
+from ._exceptions import NoCurrentTaskError, TaskCancelled, TaskSkipped
 from ._phase import Phase
 
 if TYPE_CHECKING:
@@ -232,13 +232,13 @@ def current_task() -> Task:
     """Return the task that is running, in its function and in all that this calls.
 
     Raises:
-        TasksError: No task is running here.
+        NoCurrentTaskError: No task is running here.
 
     Since 0.1.0.
     """
     task = _current.get(None)
     if task is None:
-        raise TasksError("No task is running here: call current_task() in a scheduled function.")
+        raise NoCurrentTaskError
     return task
 
 

@@ -41,9 +41,8 @@ def get_scheduler(scope: Scope) -> TasksScheduler:
     Since 0.1.0.
     """
     scheduler = scope.get(_SCHEDULER)
-    if scheduler is None:
+    if not isinstance(scheduler, TasksScheduler):
         raise TasksUninitializedError
-    assert isinstance(scheduler, TasksScheduler)
     return scheduler
 
 
