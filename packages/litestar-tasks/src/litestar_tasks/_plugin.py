@@ -101,14 +101,14 @@ class TasksPlugin(InitPlugin):
             if self._runner is None:
                 await app(scope, receive, send)
                 return
-            scheduler = TasksScheduler(self._runner, _layers(scope["route_handler"]))
+            runner, handler = self._runner, scope["route_handler"]
             # Litestar types each message by itself; the core takes any mapping.
             await serve(
                 cast("Any", app),
                 cast("Any", scope),
                 cast("Any", receive),
                 cast("Any", send),
-                scheduler,
+                lambda: TasksScheduler(runner, _layers(handler)),
                 disconnects=(WebSocketDisconnect,),
             )
 

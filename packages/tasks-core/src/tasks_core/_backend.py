@@ -14,11 +14,6 @@ from contextvars import Context
 from typing import Any, Protocol
 
 import anyio
-from anyio.lowlevel import checkpoint
-
-# How many turns of the event loop anyio takes to hand a function to a thread: one to start, one
-# for the limiter. tests/tasks_core/test_order.py fails where it takes more.
-_TURNS_TO_A_THREAD = 3
 
 
 class Backend(Protocol):
@@ -62,9 +57,8 @@ class AsyncioBackend:
         self._loop.call_soon_threadsafe(callback)
 
     async def begun(self) -> None:
-        """Wait until what was spawned has run its first step, and sync functions have a thread."""
-        for _ in range(_TURNS_TO_A_THREAD):
-            await asyncio.sleep(0)
+        """Wait until what was spawned has run its first step: the loop's queue keeps the order."""
+        await asyncio.sleep(0)
 
     def cancelled_from_outside(self) -> bool:
         """Whether somebody called the current asyncio task's own `cancel`, no scope of anyio's."""
@@ -118,10 +112,8 @@ class TaskGroupBackend:
         self._token.run_sync_soon(callback)
 
     async def begun(self) -> None:
-        """Wait until what was spawned has run its first step, and sync functions have a thread."""
+        """Wait until what was spawned has run its first step."""
         await self._turn.wait()
-        for _ in range(_TURNS_TO_A_THREAD):
-            await checkpoint()
 
     def cancelled_from_outside(self) -> bool:
         """Return false: on trio only scopes cancel, and a task of ours runs in a shielded one."""

@@ -21,3 +21,8 @@ class Phase(IntEnum):
     def __str__(self) -> str:
         """Return the phase as it is written in code and logs, for instance ``after_route``."""
         return self.name.lower()
+
+
+# Python 3.11 looks a member of an enum up through a property written in Python, which takes as long
+# as half a task. So code that runs for each task or request uses these.
+IMMEDIATE, AFTER_ROUTE, AFTER_RESPONSE = Phase

@@ -212,6 +212,7 @@ class TaskRunner:
     async def begun(self) -> None:
         """Wait until all that was started has run its first step, sync functions in a thread."""
         await self.backend.begun()
+        await self.threads.handed_over()
 
     def _on_loop(self, act: Callable[[], None]) -> None:
         if get_ident() == self._thread:

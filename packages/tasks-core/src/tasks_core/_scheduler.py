@@ -9,20 +9,21 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar, Token
+from operator import attrgetter
 from types import TracebackType
 from typing import Any, ParamSpec, Protocol, Self, TypeVar, overload
 
 from ._calling import check_call
 from ._config import RunOn, TaskConfig, TaskErrorHandler
 from ._exceptions import TasksUninitializedError
-from ._phase import Phase
+from ._phase import AFTER_RESPONSE, AFTER_ROUTE, IMMEDIATE, Phase
 from ._task import Task, TaskHost
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# The scheduler of what is being served.
-_current: ContextVar[TasksScheduler] = ContextVar("tasks_core.current_tasks")
+# What gives the scheduler of what is being served.
+serving: ContextVar[Callable[[], TasksScheduler]] = ContextVar("tasks_core.current_tasks")
 
 
 class SchedulerHost(TaskHost, Protocol):
@@ -57,7 +58,7 @@ class TasksScheduler:
 
     __slots__ = ("_begun", "_failed", "_handed", "_outer", "_runner", "_waiting", "config")
 
-    _outer: Token[TasksScheduler]  # there while it is entered
+    _outer: Token[Callable[[], TasksScheduler]]  # there while it is entered
 
     def __init__(self, runner: SchedulerHost, config: TaskConfig | None = None) -> None:
         """Make a scheduler, before the first phase."""
@@ -66,7 +67,7 @@ class TasksScheduler:
         """The settings that a task of this request has before its own."""
         # The last phase that has begun, and the request's outcome as of then. Both change under
         # the runner's lock, and only forward.
-        self._begun = Phase.IMMEDIATE
+        self._begun = IMMEDIATE
         self._failed = False
         # Tasks of the phases that have not begun, in order; changes under the runner's lock.
         self._waiting: list[Task] = []
@@ -75,7 +76,7 @@ class TasksScheduler:
 
     def __enter__(self) -> Self:
         """Make it the current scheduler."""
-        self._outer = _current.set(self)
+        self._outer = serving.set(lambda: self)
         return self
 
     def __exit__(
@@ -85,18 +86,18 @@ class TasksScheduler:
         traceback: TracebackType | None,
     ) -> None:
         """Reach the last phase."""
-        _current.reset(self._outer)
-        self.reach(Phase.AFTER_RESPONSE, failed=exc_type is not None)
+        serving.reset(self._outer)
+        self.reach(AFTER_RESPONSE, failed=exc_type is not None)
 
     @property
     def after_route(self) -> TasksBatch:
         """Tasks that begin once the route has returned, before anything is sent (contract 1.2)."""
-        return TasksBatch(self, Phase.AFTER_ROUTE, self.config)
+        return TasksBatch(self, AFTER_ROUTE, self.config)
 
     @property
     def after_response(self) -> TasksBatch:
         """Tasks that begin once the request is over, its dependencies closed (contract 1.3)."""
-        return TasksBatch(self, Phase.AFTER_RESPONSE, self.config)
+        return TasksBatch(self, AFTER_RESPONSE, self.config)
 
     @overload
     def schedule(
@@ -121,7 +122,7 @@ class TasksScheduler:
             TypeError: It could never run (contract 2.2).
             RunnerClosedError: The application has shut down (contract 5.4).
         """
-        return self._schedule(Phase.IMMEDIATE, self.config, func, args, kwargs)
+        return self._schedule(IMMEDIATE, self.config, func, args, kwargs)
 
     def task(
         self,
@@ -135,7 +136,7 @@ class TasksScheduler:
 
         See `TaskConfig` for the settings; those left out stay as the application has set them.
         """
-        batch = TasksBatch(self, Phase.IMMEDIATE, self.config)
+        batch = TasksBatch(self, IMMEDIATE, self.config)
         return batch.task(name=name, shield=shield, on_error=on_error, run_on=run_on)
 
     def reach(self, phase: Phase, *, failed: bool = False) -> None:
@@ -148,14 +149,14 @@ class TasksScheduler:
             phase: The phase that begins. One that has begun already is left alone.
             failed: Whether the request has failed; once it has, it stays so (contract 1.6).
         """
-        for begins in (Phase.AFTER_ROUTE, Phase.AFTER_RESPONSE):
-            if self._begun < begins <= phase:
-                with self._runner.lock:
-                    self._begun = begins
-                    self._failed = self._failed or failed
-                    tasks = [task for task in self._waiting if task.phase <= begins]
-                    self._waiting = [task for task in self._waiting if task.phase > begins]
-                self._begin(tasks)
+        with self._runner.lock:
+            if self._begun >= phase:
+                return
+            self._begun = phase
+            self._failed = self._failed or failed
+            tasks = sorted(self._waiting, key=attrgetter("phase"))
+            self._waiting = [task for task in tasks if task.phase > phase]
+        self._begin([task for task in tasks if task.phase <= phase])
 
     async def begun(self) -> None:
         """Wait until what was started has run its first step, and sync functions have a thread.
@@ -188,13 +189,14 @@ class TasksScheduler:
 
     def _begin(self, tasks: Sequence[Task]) -> None:
         """Start the tasks of a phase that has begun, or skip them for the request's outcome."""
-        others = [task for task in tasks if not _is_due(task, self._failed)]
-        if others:
-            tasks = [task for task in tasks if task not in others]
-            self._runner.skip(others, request_failed=self._failed)
-        if tasks:
+        failed = self._failed
+        due = [task for task in tasks if _is_due(task, failed)]
+        if due:
             self._handed = True
-            self._runner.start(tasks)
+            self._runner.start(due)
+        if len(due) < len(tasks):
+            others = [task for task in tasks if not _is_due(task, failed)]
+            self._runner.skip(others, request_failed=failed)
 
     def __repr__(self) -> str:
         """Show the last phase that has begun, and the outcome."""
@@ -203,7 +205,7 @@ class TasksScheduler:
 
 def _is_due(task: Task, failed: bool) -> bool:  # noqa: FBT001 - the outcome
     """Whether a task of a phase that has begun runs (contract 1.6)."""
-    if task.phase is Phase.IMMEDIATE:
+    if task.phase is IMMEDIATE:
         return True
     run_on = task.config.run_on or "success"
     return run_on == "always" or (run_on == "failure") is failed
@@ -273,7 +275,7 @@ def current_tasks() -> TasksScheduler:
 
     Since 0.1.0.
     """
-    scheduler = _current.get(None)
+    scheduler = serving.get(None)
     if scheduler is None:
         raise TasksUninitializedError
-    return scheduler
+    return scheduler()

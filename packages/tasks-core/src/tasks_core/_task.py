@@ -58,7 +58,8 @@ class TaskState(StrEnum):
 _identifying = Lock()
 _NO_CONTEXT = Context()
 
-_PENDING, _RUNNING = TaskState.PENDING, TaskState.RUNNING
+# For the reason given in _phase.py.
+_PENDING, _RUNNING, _SUCCEEDED, _FAILED, _CANCELLED, _SKIPPED = TaskState
 
 
 class TaskHost(Protocol):
@@ -192,9 +193,9 @@ class Task(Generic[P, R_co]):
             if self._ended is None:
                 self._ended = Event()
             await self._ended.wait()
-        if self._state is TaskState.CANCELLED:
+        if self._state is _CANCELLED:
             raise TaskCancelled(self.name)
-        if self._state is TaskState.SKIPPED:
+        if self._state is _SKIPPED:
             raise TaskSkipped(self.name)
         if self._exception is not None:
             raise self._exception
@@ -286,17 +287,17 @@ def begin(task: Task) -> None:
 
 def succeed(task: Task, result: object) -> None:
     """Note that the function has returned."""
-    task._state = TaskState.SUCCEEDED
+    task._state = _SUCCEEDED
     task._result = result
 
 
 def fail(task: Task, error: Exception) -> None:
     """Note that the function has raised."""
-    task._state = TaskState.FAILED
+    task._state = _FAILED
     task._exception = error
 
 
-def end(task: Task, otherwise: TaskState = TaskState.CANCELLED) -> None:
+def end(task: Task, otherwise: TaskState = _CANCELLED) -> None:
     """Let waiters go on, the task is over; if nothing has become of it yet, this has."""
     if lives(task):
         task._state = otherwise

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
+from threading import Lock
 from typing import Any, TypeAlias, Unpack
 
 from ._exceptions import TasksUninitializedError
-from ._phase import Phase
+from ._phase import AFTER_RESPONSE, AFTER_ROUTE
 from ._runner import RunnerSettings, TaskRunner
-from ._scheduler import TasksScheduler
+from ._scheduler import TasksScheduler, serving
 
 Message: TypeAlias = MutableMapping[str, Any]
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -22,7 +24,9 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_SCHEDULER = "tasks_core.scheduler"
+_making = Lock()  # held while a request's scheduler is made
+
+_REQUEST = "tasks_core.request"
 _RUNNER = "tasks_core.runner"
 
 # The messages by which an exception handler may answer for the route.
@@ -40,10 +44,10 @@ def get_scheduler(scope: Scope) -> TasksScheduler:
 
     Since 0.1.0.
     """
-    scheduler = scope.get(_SCHEDULER)
-    if not isinstance(scheduler, TasksScheduler):
+    request = scope.get(_REQUEST)
+    if not isinstance(request, _Request):
         raise TasksUninitializedError
-    return scheduler
+    return request.scheduler()
 
 
 class TasksMiddleware:
@@ -81,12 +85,11 @@ class TasksMiddleware:
             await self._serve_lifespan(scope, receive, send)
             return
         runner = scope.get("state", {}).get(_RUNNER, self._runner)
-        if runner is None or _SCHEDULER in scope or kind not in {"http", "websocket"}:
+        if runner is None or _REQUEST in scope or kind not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
-        await serve(
-            self._app, scope, receive, send, TasksScheduler(runner), disconnects=self._disconnects
-        )
+        make = partial(TasksScheduler, runner)
+        await serve(self._app, scope, receive, send, make, disconnects=self._disconnects)
 
     async def _serve_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with TaskRunner(**self._settings) as runner:
@@ -105,11 +108,11 @@ async def serve(  # noqa: PLR0913 - an ASGI call and what it is to know
     scope: Scope,
     receive: Receive,
     send: Send,
-    scheduler: TasksScheduler,
+    make: Callable[[], TasksScheduler],
     *,
     disconnects: tuple[type[Exception], ...] = (),
 ) -> None:
-    """Serve a request with its scheduler, whose phases follow the messages.
+    """Serve a request with a scheduler, whose phases follow the messages.
 
     For who writes an adapter to a framework that handles the lifespan by itself; elsewhere
     `TasksMiddleware` does this.
@@ -119,17 +122,23 @@ async def serve(  # noqa: PLR0913 - an ASGI call and what it is to know
         scope: The request's scope, of type ``http`` or ``websocket``.
         receive: The request's ``receive``.
         send: The request's ``send``.
-        scheduler: The scheduler, which `get_scheduler` finds in the scope from now on.
+        make: Makes the request's scheduler when it is first asked for: by `get_scheduler`, which
+            finds it in the scope, or by `current_tasks`.
         disconnects: As in `TasksMiddleware`.
 
     Since 0.1.0.
     """
-    scope[_SCHEDULER] = scheduler
+    request = scope[_REQUEST] = _Request(make, send, disconnects)
+    token = serving.set(request.scheduler)
     try:
-        with scheduler:
-            await _Request(scheduler, send, disconnects).serve(app, scope, receive)
+        await app(scope, receive, request.send)
+    except BaseException as error:
+        await request.fail(error)
+        raise
     finally:
-        del scope[_SCHEDULER]
+        request.end()
+        serving.reset(token)
+        del scope[_REQUEST]
 
 
 def lifespan_scheduler(runner: TaskRunner) -> TasksScheduler:
@@ -141,7 +150,7 @@ def lifespan_scheduler(runner: TaskRunner) -> TasksScheduler:
     Since 0.1.0.
     """
     scheduler = TasksScheduler(runner)
-    scheduler.reach(Phase.AFTER_RESPONSE)
+    scheduler.reach(AFTER_RESPONSE)
     return scheduler
 
 
@@ -177,7 +186,10 @@ class _Lifespan:
 
 
 class _Request:
-    """One request on its way: its phases follow its messages."""
+    """One request on its way: its phases follow its messages.
+
+    A request that uses no tasks pays for this object, for little more.
+    """
 
     __slots__ = (
         "_answered",
@@ -185,33 +197,63 @@ class _Request:
         "_disconnects",
         "_failed",
         "_handled_before",
+        "_make",
+        "_over",
         "_scheduler",
         "_send",
     )
 
     def __init__(
-        self, scheduler: TasksScheduler, send: Send, disconnects: tuple[type[Exception], ...]
+        self,
+        make: Callable[[], TasksScheduler],
+        send: Send,
+        disconnects: tuple[type[Exception], ...],
     ) -> None:
-        self._scheduler = scheduler
+        self._make = make
         self._send = send
         self._disconnects = disconnects
         # What the caller is handling already; anything else is what a handler now answers.
         self._handled_before = sys.exception()
-        # Whether the response has begun; whether the server took no more of it; the outcome.
+        # Made when it is first asked for, possibly in another thread, possibly late. Whatever has
+        # come by then is noted below first, and then the scheduler is looked for; who makes the
+        # scheduler does it the other way round: so no phase is missed.
+        self._scheduler: TasksScheduler | None = None
+        # Whether the response has begun, and the call has ended; and the outcome so far.
         self._answered = False
-        self._cut_off = False
+        self._over = False
         self._failed = False
+        # Whether the server took no more of the response.
+        self._cut_off = False
 
-    async def send(self, message: Message) -> None:
+    def scheduler(self) -> TasksScheduler:
+        if self._scheduler is None:
+            with _making:
+                if (scheduler := self._scheduler) is None:
+                    scheduler = self._scheduler = self._make()
+            self._reach_what_has_come(scheduler)
+        return self._scheduler
+
+    def _reach_what_has_come(self, scheduler: TasksScheduler) -> None:
+        if self._over:
+            scheduler.reach(AFTER_RESPONSE, failed=self._failed)
+        elif self._answered:
+            scheduler.reach(AFTER_ROUTE, failed=self._failed)
+
+    def send(self, message: Message) -> Awaitable[None]:
         kind = message["type"]
         if kind in _ANSWERS:
             raised = sys.exception()
             if raised is not None and raised is not self._handled_before:
                 self._failed = self._failed or self._was_raised_out(raised, kind)
-            if kind == "http.response.start":  # the route has ended (contract 1.2)
-                self._answered = True
-                self._scheduler.reach(Phase.AFTER_ROUTE, failed=self._failed)
-                await self._scheduler.begun()
+            self._answered = kind == "http.response.start"
+        if self._scheduler is None:
+            return self._send(message)
+        return self._send_after_tasks(message, self._scheduler)
+
+    async def _send_after_tasks(self, message: Message, scheduler: TasksScheduler) -> None:
+        if message["type"] == "http.response.start":  # the route has ended (contract 1.2)
+            scheduler.reach(AFTER_ROUTE, failed=self._failed)
+            await scheduler.begun()
         try:
             await self._send(message)
         except Exception:
@@ -232,23 +274,24 @@ class _Request:
         handler = _package(raised.__traceback__.tb_frame.f_globals.get("__name__", ""))
         return any(handler == _package(error.__module__) for error in self._disconnects)
 
-    async def serve(self, app: ASGIApp, scope: Scope, receive: Receive) -> None:
-        try:
-            await app(scope, receive, self.send)
-        except BaseException as error:
-            # A client that goes away is no failure of the route (contract 1.7): not when it does
-            # not take the rest of a response, nor when it ends a WebSocket.
-            if self._answered:
-                self._failed = self._failed or (isinstance(error, Exception) and not self._cut_off)
-            elif not isinstance(error, self._disconnects):
-                self._failed = True
-            if not self._answered and isinstance(error, Exception):
-                # The 500 is sent further out, once this is raised.
-                self._scheduler.reach(Phase.AFTER_ROUTE, failed=self._failed)
-                await self._scheduler.begun()
-            raise
-        finally:
-            self._scheduler.reach(Phase.AFTER_RESPONSE, failed=self._failed)
+    async def fail(self, error: BaseException) -> None:
+        """Note what is raised out of the application, and let tasks begin before the 500 is sent.
+
+        A client that goes away is no failure of the route (contract 1.7): not when it does not
+        take the rest of a response, nor when it ends a WebSocket.
+        """
+        if self._answered:
+            self._failed = self._failed or (isinstance(error, Exception) and not self._cut_off)
+            return
+        self._failed = self._failed or not isinstance(error, self._disconnects)
+        if self._scheduler is not None and isinstance(error, Exception):
+            self._scheduler.reach(AFTER_ROUTE, failed=self._failed)
+            await self._scheduler.begun()
+
+    def end(self) -> None:
+        self._over = True
+        if self._scheduler is not None:
+            self._reach_what_has_come(self._scheduler)
 
 
 def _package(module: str) -> str:
