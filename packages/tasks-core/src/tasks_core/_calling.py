@@ -197,12 +197,13 @@ class Threads:
             begin()
             call.ahead, self._last = self._last, call.gate
             try:
-                return await to_thread.run_sync(call.run, limiter=self._unlimited)
+                (result,) = await to_thread.run_sync(call.run, limiter=self._unlimited)
             finally:
                 if call.gate.locked():  # it was cancelled before a thread had taken it
                     call.gate.release()
         finally:
             self._slots.release_on_behalf_of(call)
+        return result
 
 
 class _Call:
@@ -217,13 +218,14 @@ class _Call:
         self.gate = Lock()
         self.gate.acquire()
 
-    def run(self) -> object:
+    def run(self) -> tuple[object]:
+        """Call the function; its result is wrapped, as trio takes no coroutine from a thread."""
         with self.ahead:
             pass
         del self.ahead
         self.gate.release()
         try:
-            return self._func()
+            return (self._func(),)
         except KeyboardInterrupt as error:
             # Not Ctrl-C, which only ever reaches the main thread: a failure like any other (4.1).
             raise TaskAborted(type(error).__name__) from error
