@@ -29,7 +29,7 @@ async def execute(task: Task, runner: ExecutionHost) -> None:
     if not lives(task):
         return  # cancelled before its first step
     func = task.func
-    scope = CancelScope(shield=True)
+    scope = runner.backend.scope_type(shield=True)
     runner.enter(task, scope)
     try:
         with scope:

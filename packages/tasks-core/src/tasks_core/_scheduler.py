@@ -184,11 +184,15 @@ class TasksScheduler:
             if self._begun < phase:
                 self._waiting.append(task)
                 return task
-        self._begin((task,))
+        if phase is IMMEDIATE:
+            self._handed = True
+            runner.start((task,))
+        else:
+            self._begin([task])
         return task
 
     def _begin(self, tasks: Sequence[Task]) -> None:
-        """Start the tasks of a phase that has begun, or skip them for the request's outcome."""
+        """Start tasks of a later phase that has begun, or skip them for the outcome."""
         failed = self._failed
         due = [task for task in tasks if _is_due(task, failed)]
         if due:
@@ -204,9 +208,7 @@ class TasksScheduler:
 
 
 def _is_due(task: Task, failed: bool) -> bool:  # noqa: FBT001 - the outcome
-    """Whether a task of a phase that has begun runs (contract 1.6)."""
-    if task.phase is IMMEDIATE:
-        return True
+    """Whether a task of a later phase that has begun runs (contract 1.6)."""
     run_on = task.config.run_on or "success"
     return run_on == "always" or (run_on == "failure") is failed
 
