@@ -21,7 +21,7 @@ from inspect import (
 from math import inf
 from threading import Lock
 from types import FunctionType, MethodType
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from anyio import CapacityLimiter, WouldBlock, to_thread
@@ -35,6 +35,8 @@ _TURNS_TO_A_THREAD = 2
 
 _GENERATOR = CO_GENERATOR | CO_ASYNC_GENERATOR
 
+R = TypeVar("R")
+
 # The signatures of plain functions, which are scheduled again and again.
 _signatures: WeakKeyDictionary[FunctionType, Signature] = WeakKeyDictionary()
 
@@ -44,11 +46,18 @@ def describe(func: object) -> str:
     if type(func) is FunctionType:
         return func.__qualname__
     func = _unwrap_partial(func)
-    try:
-        name = getattr(func, "__qualname__", None)
-    except Exception:  # noqa: BLE001 - a hostile attribute says nothing (contract 4.1)
-        name = None
+    name = _ask(lambda: getattr(func, "__qualname__", None))
     return name if type(name) is str else type(func).__qualname__
+
+
+def _ask(question: Callable[[], R]) -> R | None:
+    """Return the answer of code that reads attributes; a hostile one says nothing (4.1)."""
+    try:
+        return question()
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - whatever it raises
+        return None
 
 
 def _unwrap_partial(func: object) -> object:
@@ -71,12 +80,13 @@ def is_async(func: Callable[..., object]) -> bool:
 
 def _is_kind(kind: Callable[[object], bool], func: object) -> bool:
     """Whether a function, or the ``__call__`` of a callable object, is of the kind."""
-    return kind(func) or kind(getattr(type(func), "__call__", None))  # noqa: B004 - the function
+    asked = (func, getattr(type(func), "__call__", None))  # noqa: B004 - the function
+    return any(_ask(partial(kind, one)) for one in asked)
 
 
 def _flags(func: object) -> int:
-    func = getattr(func, "__func__", func)
-    return func.__code__.co_flags if isinstance(func, FunctionType) else 0
+    func = func.__func__ if type(func) is MethodType else func
+    return func.__code__.co_flags if type(func) is FunctionType else 0
 
 
 def check_call(func: object, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
@@ -135,11 +145,9 @@ def _signature(func: object) -> Signature | None:
     """Read the signature of what is called itself: a decorator may take other arguments."""
     if type(func) is FunctionType and func in _signatures:
         return _signatures[func]
-    try:
-        readable = signature(cast("Callable[..., object]", func), follow_wrapped=False)
-    except Exception:  # noqa: BLE001 - none, or a hostile one: the call itself will tell
-        return None
-    if type(func) is FunctionType:
+    called = cast("Callable[..., object]", func)
+    readable = _ask(lambda: signature(called, follow_wrapped=False))
+    if type(func) is FunctionType and readable is not None:
         _signatures[func] = readable
     return readable
 
@@ -167,9 +175,9 @@ def _not_callable(func: object) -> str:
 class Threads:
     """Worker threads for sync functions: a limit of their own (contract 2.5), and an order.
 
-    Functions begin in the order in which they were given a thread (contract 1.4): each waits
-    until the one before it is about to be called. That is never long, for the one before has
-    its thread already.
+    Functions begin in the order in which they came (contract 1.4): each waits in its thread until
+    the one before it is about to be called. That is never long: slots are given in that order,
+    so the one before has a thread already, or was cancelled.
 
     Args:
         limit: How many sync functions may run at the same time.
@@ -188,42 +196,39 @@ class Threads:
 
     async def run(self, func: Callable[[], object], begin: Callable[[], None]) -> object:
         """Call ``func`` in a thread as soon as one is free; ``begin()`` is called just before."""
-        call = _Call(func)
+        call = _Call(func, self._last)
+        self._last = call.gate
         try:
-            self._slots.acquire_on_behalf_of_nowait(call)
-        except WouldBlock:
-            await self._slots.acquire_on_behalf_of(call)
-        try:
-            begin()
-            call.ahead, self._last = self._last, call.gate
             try:
+                self._slots.acquire_on_behalf_of_nowait(call)
+            except WouldBlock:
+                await self._slots.acquire_on_behalf_of(call)
+            try:
+                begin()
                 (result,) = await to_thread.run_sync(call.run, limiter=self._unlimited)
             finally:
-                if call.gate.locked():  # it was cancelled before a thread had taken it
-                    call.gate.release()
+                self._slots.release_on_behalf_of(call)
         finally:
-            self._slots.release_on_behalf_of(call)
+            if call.gate.locked():  # it was cancelled before a thread had taken it
+                call.gate.release()
         return result
 
 
 class _Call:
     """One call in a thread, behind the one that was handed over before it."""
 
-    __slots__ = ("_func", "ahead", "gate")
+    __slots__ = ("_ahead", "_func", "gate")
 
-    ahead: Lock
-
-    def __init__(self, func: Callable[[], object]) -> None:
+    def __init__(self, func: Callable[[], object], ahead: Lock) -> None:
         self._func = func
+        self._ahead = ahead  # locked until the one before begins, or never will
         self.gate = Lock()
         self.gate.acquire()
 
     def run(self) -> tuple[object]:
         """Call the function; its result is wrapped, as trio takes no coroutine from a thread."""
-        with self.ahead:
-            pass
-        del self.ahead
-        self.gate.release()
+        with self._ahead:
+            self.gate.release()
         try:
             return (self._func(),)
         except KeyboardInterrupt as error:

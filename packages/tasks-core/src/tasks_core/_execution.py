@@ -51,9 +51,9 @@ async def execute(task: Task, runner: ExecutionHost) -> None:
                     await _handle(task, error, task.config.on_error, scope, runner)
             else:
                 succeed(task, result)
-    except KeyboardInterrupt:
-        raise  # Ctrl-C is the event loop's
-    except BaseException:  # noqa: BLE001 - here it ends (contract 4.1)
+    except BaseException as raised:
+        if _is_interrupt(raised):
+            raise KeyboardInterrupt from raised  # Ctrl-C is the event loop's
         # A cancellation that was not the scope's; or this coroutine is being closed.
         if not scope.cancel_called:
             _report.cancelled_from_outside(task)
@@ -84,9 +84,7 @@ def _failure(raised: BaseException, scope: CancelScope, backend: Backend) -> Exc
     A cancellation is known by what was cancelled, not by its type: libraries let cancelled errors
     escape that nobody meant for the task, and these are failures.
     """
-    if isinstance(raised, KeyboardInterrupt) or (
-        isinstance(raised, GeneratorExit) and _is_being_closed()
-    ):
+    if _is_interrupt(raised) or (isinstance(raised, GeneratorExit) and _is_being_closed()):
         return None
     cancelled = get_cancelled_exc_class()
     if isinstance(raised, cancelled) and (scope.cancel_called or backend.cancelled_from_outside()):
@@ -97,6 +95,14 @@ def _failure(raised: BaseException, scope: CancelScope, backend: Backend) -> Exc
     aborted = TaskAborted(type(error).__name__)
     aborted.__cause__ = error
     return aborted
+
+
+def _is_interrupt(raised: BaseException) -> bool:
+    """Whether it is Ctrl-C, by itself or as task groups pass it on."""
+    if isinstance(raised, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", raised)
+        return group.subgroup(KeyboardInterrupt) is not None
+    return isinstance(raised, KeyboardInterrupt)
 
 
 def _without(raised: BaseException, kind: type[BaseException]) -> BaseException | None:

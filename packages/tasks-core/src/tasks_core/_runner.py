@@ -7,7 +7,7 @@ from functools import partial
 from math import inf
 from threading import RLock, get_ident
 from types import TracebackType
-from typing import Final, Self, TypedDict, Unpack
+from typing import Final, Self, TypedDict
 
 from anyio import CancelScope, Event, current_time, move_on_after
 from anyio.lowlevel import checkpoint
@@ -28,20 +28,17 @@ UNWIND_TIME: Final = 1.0
 
 
 class RunnerSettings(TypedDict, total=False):
-    """The settings of a `TaskRunner`, and of all that make one: `add_tasks`, plugins, middleware.
+    """The settings of a `TaskRunner`, as all that makes one takes them too.
+
+    `add_tasks`, plugins and middleware pass them on, so all mean what they mean there.
 
     Since 0.1.0.
     """
 
     config: TaskConfig | None
-    """The application's layer of task settings. Default: nothing set."""
     grace_period: float
-    """Seconds that running tasks have at shutdown before they are cancelled. Default: 0."""
     shutdown_timeout: float | None
-    """Seconds that a shutdown then waits for shielded tasks, before it cancels them too.
-    Default: `None`, without limit."""
     thread_limit: int
-    """How many sync functions may run at the same time. Default: 40."""
 
 
 class TaskRunner:
@@ -51,7 +48,11 @@ class TaskRunner:
     it; afterwards tasks are refused.
 
     Args:
-        settings: See `RunnerSettings`.
+        config: The application's layer of task settings. Default: nothing set.
+        grace_period: Seconds that running tasks have at shutdown before they are cancelled.
+        shutdown_timeout: Seconds that a shutdown then waits for shielded tasks, before it cancels
+            them too. Default: without limit.
+        thread_limit: How many sync functions may run at the same time.
 
     Raises:
         TypeError: A setting is of the wrong type.
@@ -60,13 +61,21 @@ class TaskRunner:
     Since 0.1.0.
     """
 
-    def __init__(self, **settings: Unpack[RunnerSettings]) -> None:
+    def __init__(
+        self,
+        *,
+        config: TaskConfig | None = None,
+        grace_period: float = 0.0,
+        shutdown_timeout: float | None = None,
+        thread_limit: int = 40,
+    ) -> None:
         """Make a runner; it runs nothing until it is entered."""
-        self.config: Final = settings.get("config") or TaskConfig()
-        self._grace_period = _seconds("grace_period", settings.get("grace_period", 0.0))
-        timeout = settings.get("shutdown_timeout")
-        self._timeout = inf if timeout is None else _seconds("shutdown_timeout", timeout)
-        self._thread_limit = _thread_limit(settings.get("thread_limit", 40))
+        self.config: Final = _config(config)
+        self._grace_period = _seconds("grace_period", grace_period)
+        self._timeout = (
+            inf if shutdown_timeout is None else _seconds("shutdown_timeout", shutdown_timeout)
+        )
+        self._thread_limit = _thread_limit(thread_limit)
         # Held while a task is accepted or a phase is reached, from whatever thread: so no task
         # falls between a phase and the next, or between the last task and the end.
         self.lock: Final = RLock()
@@ -130,22 +139,24 @@ class TaskRunner:
             self._cancels = True
             self._cancel_living()
             deadline = current_time() + self._timeout
-            while await self._wait_until_idle(deadline) and not self._close_if_idle():
-                pass
+            while not self._close_if_idle() and current_time() < deadline:
+                await self._wait_until_idle(deadline)
         finally:
             # After the bound, or when the server itself has cut this short.
             self._cancels = self._cancels_shielded = True
             self._cancel_living()
-            with CancelScope(shield=True):
-                await self._wait_until_idle(current_time() + UNWIND_TIME)
-            self._accepts = False
-            cut = [task for task in self._cut if task.state is TaskState.CANCELLED]
-            if unfinished := [*cut, *self._living]:
-                _report.unfinished(unfinished)
-            self._drained.set()
+            try:
+                with CancelScope(shield=True):
+                    await self._wait_until_idle(current_time() + UNWIND_TIME)
+            finally:
+                self._accepts = False
+                cut = [task for task in self._cut if task.state is TaskState.CANCELLED]
+                if unfinished := [*cut, *self._living]:
+                    _report.unfinished(unfinished)
+                self._drained.set()
 
-    async def _wait_until_idle(self, deadline: float) -> bool:
-        """Wait until nothing lives, or the deadline; return whether nothing does."""
+    async def _wait_until_idle(self, deadline: float) -> None:
+        """Wait until nothing lives, or the deadline, with warnings."""
         await checkpoint()
         self._forget_lost()
         while self._living and (left := deadline - current_time()) > 0:
@@ -153,13 +164,12 @@ class TaskRunner:
             with move_on_after(min(left, WARN_EVERY)):
                 await self._idle.wait()
             self._forget_lost()
-            if self._living and deadline - current_time() > 0:
-                _report.waiting(self._living)
-        return not self._living
+            if self._living and current_time() < deadline:
+                _report.waiting(list(self._living))
 
     def _forget_lost(self) -> None:
         """End what the event loop cancelled before its first step: its coroutine never ran."""
-        for task in [task for task in self._living if self.backend.has_ended(handle(task))]:
+        for task in [task for task in list(self._living) if self.backend.has_ended(handle(task))]:
             _report.cancelled_from_outside(task)
             self.end(task)
 
@@ -195,7 +205,7 @@ class TaskRunner:
         if get_ident() == self._thread:
             self._start(tasks)
         else:
-            self.backend.call_soon(partial(self._start, tasks))
+            self._on_loop(partial(self._start, tasks))
 
     def skip(self, tasks: Sequence[Task], *, request_failed: bool) -> None:
         """End tasks that the outcome of their request keeps from running (contract 1.6)."""
@@ -217,8 +227,13 @@ class TaskRunner:
     def _on_loop(self, act: Callable[[], None]) -> None:
         if get_ident() == self._thread:
             act()
-        else:
+            return
+        try:
             self.backend.call_soon(act)
+        except RuntimeError:
+            # The loop has ended. The drain has cancelled and reported what came too late for it.
+            if self._accepts:
+                raise
 
     # What happens on the loop's thread only.
 
@@ -255,6 +270,15 @@ class TaskRunner:
         end(task, otherwise)
         if not self._living and self._idle is not None:
             self._idle.set()
+
+
+def _config(value: object) -> TaskConfig:
+    if value is None:
+        return TaskConfig()
+    if not isinstance(value, TaskConfig):
+        msg = f"config is a TaskConfig, not {type(value).__name__}: write TaskConfig(...)"
+        raise TypeError(msg)
+    return value
 
 
 def _seconds(name: str, value: object) -> float:

@@ -17,7 +17,7 @@ from ._calling import check_call
 from ._config import RunOn, TaskConfig, TaskErrorHandler
 from ._exceptions import TasksUninitializedError
 from ._phase import AFTER_RESPONSE, AFTER_ROUTE, IMMEDIATE, Phase
-from ._task import Task, TaskHost
+from ._task import Task, TaskHost, lives
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -231,7 +231,8 @@ class TasksBatch:
     @property
     def scheduled(self) -> tuple[Task, ...]:
         """The request's tasks that wait for this phase, in order; none once it has begun."""
-        return tuple(task for task in self._scheduler._waiting if task.phase is self.phase)
+        waiting = list(self._scheduler._waiting)
+        return tuple(task for task in waiting if task.phase is self.phase and lives(task))
 
     @overload
     def schedule(

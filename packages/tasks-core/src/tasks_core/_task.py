@@ -55,7 +55,7 @@ class TaskState(StrEnum):
     """Its request's outcome was not the one in ``run_on``."""
 
 
-_identifying = Lock()
+_making = Lock()  # held while what a task has only when asked for is made
 _NO_CONTEXT = Context()
 
 # For the reason given in _phase.py.
@@ -171,12 +171,7 @@ class Task(Generic[P, R_co]):
     @property
     def started(self) -> Event:
         """An event that is set as soon as the function is called."""
-        event = self._started
-        if event is None:
-            event = self._started = Event()
-            if self._began_at is not None:
-                event.set()
-        return event
+        return self._started or observe(self)
 
     async def wait(self) -> R_co:
         """Wait until the task has ended, its error handler included, and return its result.
@@ -243,16 +238,26 @@ def current_task() -> Task:
     return task
 
 
-# What follows moves a task through its life, but for `identify`. It is the runner's, and happens on
-# the event loop's thread only; so a state has one writer, and a final one never changes.
+# What follows `identify` and `observe` moves a task through its life. It is the runner's, and happens
+# on the event loop's thread only; so a state has one writer, and a final one never changes.
 
 
 def identify(task: Task) -> str:
     """Give the task its identifier; of threads that ask at the same time all get the same."""
-    with _identifying:
+    with _making:
         if not task._id:
             task._id = token_hex(16)
         return task._id
+
+
+def observe(task: Task) -> Event:
+    """Give the task its event; of threads that ask at the same time all get the same."""
+    with _making:
+        if task._started is None:
+            task._started = Event()
+    if task._began_at is not None:  # `begin` looks the other way round, so one of the two sets it
+        task._started.set()
+    return task._started
 
 
 def lives(task: Task) -> bool:

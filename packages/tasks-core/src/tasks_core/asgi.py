@@ -85,7 +85,12 @@ class TasksMiddleware:
             await self._serve_lifespan(scope, receive, send)
             return
         runner = scope.get("state", {}).get(_RUNNER, self._runner)
-        if runner is None or _REQUEST in scope or kind not in {"http", "websocket"}:
+        served = scope.get(_REQUEST)  # by an outer middleware; or before, if this is a new attempt
+        if (
+            runner is None
+            or (served is not None and not served.over)
+            or kind not in {"http", "websocket"}
+        ):
             await self._app(scope, receive, send)
             return
         make = partial(TasksScheduler, runner)
@@ -100,7 +105,8 @@ class TasksMiddleware:
                 with lifespan_scheduler(runner):
                     await _Lifespan(runner, receive, send).serve(self._app, scope)
             finally:
-                self._runner = None
+                if self._runner is runner:  # another lifespan may have begun
+                    self._runner = None
 
 
 async def serve(  # noqa: PLR0913 - an ASGI call and what it is to know
@@ -138,7 +144,6 @@ async def serve(  # noqa: PLR0913 - an ASGI call and what it is to know
     finally:
         request.end()
         serving.reset(token)
-        del scope[_REQUEST]
 
 
 def lifespan_scheduler(runner: TaskRunner) -> TasksScheduler:
@@ -198,9 +203,9 @@ class _Request:
         "_failed",
         "_handled_before",
         "_make",
-        "_over",
         "_scheduler",
         "_send",
+        "over",
     )
 
     def __init__(
@@ -220,7 +225,7 @@ class _Request:
         self._scheduler: TasksScheduler | None = None
         # Whether the response has begun, and the call has ended; and the outcome so far.
         self._answered = False
-        self._over = False
+        self.over = False
         self._failed = False
         # Whether the server took no more of the response.
         self._cut_off = False
@@ -234,26 +239,22 @@ class _Request:
         return self._scheduler
 
     def _reach_what_has_come(self, scheduler: TasksScheduler) -> None:
-        if self._over:
+        if self.over:
             scheduler.reach(AFTER_RESPONSE, failed=self._failed)
         elif self._answered:
             scheduler.reach(AFTER_ROUTE, failed=self._failed)
 
-    def send(self, message: Message) -> Awaitable[None]:
+    async def send(self, message: Message) -> None:
         kind = message["type"]
         if kind in _ANSWERS:
             raised = sys.exception()
             if raised is not None and raised is not self._handled_before:
                 self._failed = self._failed or self._was_raised_out(raised, kind)
-            self._answered = kind == "http.response.start"
-        if self._scheduler is None:
-            return self._send(message)
-        return self._send_after_tasks(message, self._scheduler)
-
-    async def _send_after_tasks(self, message: Message, scheduler: TasksScheduler) -> None:
-        if message["type"] == "http.response.start":  # the route has ended (contract 1.2)
-            scheduler.reach(AFTER_ROUTE, failed=self._failed)
-            await scheduler.begun()
+            if kind == "http.response.start":  # the route has ended (contract 1.2)
+                self._answered = True
+                if self._scheduler is not None:
+                    self._scheduler.reach(AFTER_ROUTE, failed=self._failed)
+                    await self._scheduler.begun()
         try:
             await self._send(message)
         except Exception:
@@ -289,7 +290,7 @@ class _Request:
             await self._scheduler.begun()
 
     def end(self) -> None:
-        self._over = True
+        self.over = True
         if self._scheduler is not None:
             self._reach_what_has_come(self._scheduler)
 
