@@ -1,0 +1,175 @@
+"""A real server in a process of its own, for tests that look at it from outside."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from http.client import HTTPConnection
+from pathlib import Path
+from select import select
+from threading import Condition, Thread
+from typing import Final, Self
+
+GUARD: Final = 30.0
+"""Seconds after which a test gives up. Nothing sleeps for a number of seconds."""
+
+ROOT: Final = Path(__file__).parents[2]
+
+COMMANDS: Final[dict[str, Sequence[str]]] = {
+    "uvicorn": ("uvicorn", "--host", "127.0.0.1", "--port", "{port}"),
+    "hypercorn-asyncio": ("hypercorn", "-k", "asyncio", "-b", "127.0.0.1:{port}"),
+    "hypercorn-trio": ("hypercorn", "-k", "trio", "-b", "127.0.0.1:{port}"),
+    "granian": ("granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", "{port}"),
+}
+
+
+class Server:
+    """A server process with an application, what the application says, and the log of both.
+
+    Used as a context manager, which leaves no process behind.
+
+    Args:
+        kind: One of `COMMANDS`.
+        app: The application, as ``module:name``.
+        log: Where the process writes.
+        arguments: More for the command line.
+    """
+
+    def __init__(self, kind: str, app: str, log: Path, arguments: Sequence[str] = ()) -> None:
+        self.said: list[str] = []
+        self._changed = Condition()
+        self._wires: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        # Bound but not listening, it keeps the port ours until the server listens there.
+        self._reserved = socket.socket()
+        self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._reserved.bind(("127.0.0.1", 0))
+        self.port: Final[int] = self._reserved.getsockname()[1]
+        self._log = log
+        self._read_from = 0
+        Thread(target=self._listen, daemon=True).start()
+        command = [part.format(port=self.port) for part in COMMANDS[kind]]
+        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        wire = "{}:{}".format(*self._listener.getsockname())
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", *command, *arguments, app],
+                cwd=ROOT,
+                env=os.environ | {"PYTHONPATH": path, "TESTS_WIRE": wire},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> Self:
+        try:
+            self._wait_until_it_listens()
+            self.wait_for("hello")  # some servers listen before they import the application
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            if self.process.poll() is None:
+                self.stop()
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)  # the session is ours, with its workers
+            self.process.wait(GUARD)
+            raise
+        finally:
+            for closes in (self._reserved, self._listener, *self._wires):
+                closes.close()
+
+    def _wait_until_it_listens(self) -> None:
+        deadline = time.monotonic() + GUARD
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), GUARD).close()
+            except ConnectionRefusedError:
+                assert time.monotonic() < deadline, f"it does not listen\n{self.log()}"
+            else:
+                return
+            try:
+                self.process.wait(0.02)
+            except subprocess.TimeoutExpired:
+                continue
+            raise AssertionError(f"it has ended\n{self.log()}")
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                wire, _ = self._listener.accept()
+                self._wires.append(wire)
+                Thread(target=self._read, args=(wire,), daemon=True).start()
+        except OSError:
+            pass  # closed
+
+    def _read(self, wire: socket.socket) -> None:
+        try:
+            with wire.makefile() as lines:
+                for line in lines:
+                    with self._changed:
+                        self.said.append(line.strip())
+                        self._changed.notify_all()
+        except OSError:
+            pass  # closed
+
+    def wait_for(self, *whats: str) -> None:
+        """Wait until the application has said all this, in whatever order."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: set(whats) <= set(self.said), GUARD):
+                missing = [what for what in whats if what not in self.said]
+                raise AssertionError(f"never: {missing}, only {self.said}\n{self.log()}")
+
+    def forget(self) -> None:
+        """Forget what was said and logged, and close all gates: the next test may begin."""
+        self.open("forget")
+        self.wait_for("forgotten")
+        self.said.clear()
+        self._read_from = len(self._log.read_bytes())
+
+    def open(self, gate: str) -> None:
+        """Open a gate of the application."""
+        for wire in self._wires:
+            wire.sendall(gate.encode() + b"\n")
+
+    def connect(self) -> HTTPConnection:
+        """Return a connection, which is opened with the first request."""
+        return HTTPConnection("127.0.0.1", self.port, timeout=GUARD)
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """Return the status and the body of a response."""
+        connection = self.connect()
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the server's main process."""
+        self.process.send_signal(number)
+
+    def wait(self) -> None:
+        """Wait until the process has ended by itself."""
+        self.process.wait(GUARD)
+
+    def stop(self) -> None:
+        """Stop it, and wait until it has ended."""
+        self.send_signal(signal.SIGTERM)
+        self.wait()
+
+    def log(self) -> str:
+        """Return what the process has written so far, or since `forget`."""
+        return self._log.read_bytes()[self._read_from :].decode(errors="replace")
+
+
+def received_nothing(connection: HTTPConnection) -> bool:
+    """Return whether the client has not received a single byte."""
+    return not select([connection.sock], [], [], 0)[0]
