@@ -238,8 +238,8 @@ def current_task() -> Task:
     return task
 
 
-# What follows `identify` and `observe` moves a task through its life. It is the runner's, and happens
-# on the event loop's thread only; so a state has one writer, and a final one never changes.
+# What follows moves a task through its life, after `identify` and `observe`. It is the runner's and
+# happens on the event loop's thread only; so a state has one writer, and a final one never changes.
 
 
 def identify(task: Task) -> str:

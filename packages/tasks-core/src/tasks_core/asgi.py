@@ -7,11 +7,15 @@ end of the call, by when the request's own dependencies are closed.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from functools import partial
 from threading import Lock
 from typing import Any, TypeAlias, Unpack
+
+from anyio import NoEventLoopError, get_current_task
 
 from ._exceptions import TasksUninitializedError
 from ._phase import AFTER_RESPONSE, AFTER_ROUTE
@@ -23,6 +27,8 @@ Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_FAILURE = 400  # the least status that says that a request has failed
 
 _making = Lock()  # held while a request's scheduler is made
 
@@ -47,6 +53,8 @@ def get_scheduler(scope: Scope) -> TasksScheduler:
     request = scope.get(_REQUEST)
     if not isinstance(request, _Request):
         raise TasksUninitializedError
+    if request.used_in is None:
+        request.used_in = _current_task()
     return request.scheduler()
 
 
@@ -206,6 +214,7 @@ class _Request:
         "_scheduler",
         "_send",
         "over",
+        "used_in",
     )
 
     def __init__(
@@ -227,6 +236,8 @@ class _Request:
         self._answered = False
         self.over = False
         self._failed = False
+        # The event loop's task in which the scheduler was asked for first: the route's.
+        self.used_in: int | None = None
         # Whether the server took no more of the response.
         self._cut_off = False
 
@@ -253,6 +264,8 @@ class _Request:
             if kind == "http.response.start":  # the route has ended (contract 1.2)
                 self._answered = True
                 if self._scheduler is not None:
+                    if message["status"] >= _FAILURE and self._cannot_see_the_route():
+                        self._failed = True
                     self._scheduler.reach(AFTER_ROUTE, failed=self._failed)
                     await self._scheduler.begun()
         try:
@@ -275,6 +288,13 @@ class _Request:
         handler = _package(raised.__traceback__.tb_frame.f_globals.get("__name__", ""))
         return any(handler == _package(error.__module__) for error in self._disconnects)
 
+    def _cannot_see_the_route(self) -> bool:
+        """Whether the route runs in a task of its own, as a BaseHTTPMiddleware further in makes it.
+
+        What it raises is answered in there, and only the status is seen here.
+        """
+        return self.used_in is not None and self.used_in != _current_task()
+
     async def fail(self, error: BaseException) -> None:
         """Note what is raised out of the application, and let tasks begin before the 500 is sent.
 
@@ -293,6 +313,15 @@ class _Request:
         self.over = True
         if self._scheduler is not None:
             self._reach_what_has_come(self._scheduler)
+
+
+def _current_task() -> int | None:
+    try:
+        return id(asyncio.current_task())
+    except RuntimeError:  # trio, or a worker thread
+        with suppress(NoEventLoopError):
+            return get_current_task().id
+        return None
 
 
 def _package(module: str) -> str:
