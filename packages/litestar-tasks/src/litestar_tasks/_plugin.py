@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from litestar.exceptions import WebSocketDisconnect
@@ -101,20 +102,21 @@ class TasksPlugin(InitPlugin):
             if self._runner is None:
                 await app(scope, receive, send)
                 return
-            runner, handler = self._runner, scope["route_handler"]
+            scheduler = TasksScheduler(self._runner, _layers(scope["route_handler"]))
             # Litestar types each message by itself; the core takes any mapping.
             await serve(
                 cast("Any", app),
                 cast("Any", scope),
                 cast("Any", receive),
                 cast("Any", send),
-                lambda: TasksScheduler(runner, _layers(handler)),
+                scheduler,
                 disconnects=(WebSocketDisconnect,),
             )
 
         return tasks_middleware
 
 
+@cache  # a handler belongs to one application, and its layers do not change
 def _layers(handler: BaseRouteHandler) -> TaskConfig | None:
     """Merge the settings of the layers that the handler belongs to, weakest first."""
     merged: TaskConfig | None = None

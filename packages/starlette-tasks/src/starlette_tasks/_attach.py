@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from starlette.middleware import Middleware
 from starlette.websockets import WebSocketDisconnect
-from tasks_core import RunnerSettings, TasksAlreadyAddedError
+from tasks_core import RunnerSettings, TaskRunner, TasksAlreadyAddedError
 from tasks_core.asgi import TasksMiddleware
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def tasks_middleware(**settings: Unpack[RunnerSettings]) -> Middleware:
 
     Since 0.1.0.
     """
+    TaskRunner(**settings)  # nonsense is refused here, not when the application starts
     return Middleware(TasksMiddleware, disconnects=(WebSocketDisconnect,), **settings)
 
 

@@ -2,15 +2,18 @@
 
 The map, in the order of who may know whom; each module knows only those before it:
 
-    _exceptions, _phase    errors; the moments of a request
-    _config                what can be set for a task, and how layers merge
-    _calling               how functions are judged and called, the threads for sync ones
+    _exceptions            errors
+    _phase, _state         the moments of a request, the states of a task
+    _config, _settings     what can be set for a task, and for a runner
+    _threads               the worker threads of sync functions
+    _calling               how functions are judged and called
     _backend               the seam to asyncio and trio
     _task                  one scheduled call, and what becomes of it
     _report                all that is logged
     _execution             one task from its first step to its last
     _scheduler             one request's view: schedule, reach the phases
     _runner                the application's: owns the tasks, drains at shutdown
+    _request               one request's messages, and what they say of its phases
     asgi                   the middleware for any ASGI application
 
 The promises that all of this keeps have numbers, see ``docs/semantics.md``.
@@ -28,9 +31,11 @@ from ._exceptions import (
     TasksUninitializedError,
 )
 from ._phase import Phase
-from ._runner import RunnerSettings, TaskRunner
+from ._runner import TaskRunner
 from ._scheduler import TasksBatch, TasksScheduler, current_tasks
-from ._task import Task, TaskState, current_task
+from ._settings import RunnerSettings
+from ._state import TaskState
+from ._task import Task, current_task
 
 __all__ = [
     "NoCurrentTaskError",

@@ -129,6 +129,15 @@ class TaskGroupBackend:
         return False
 
 
+def runs_here() -> bool:
+    """Whether an event loop runs in this thread."""
+    try:
+        anyio.get_current_task()
+    except Exception:  # noqa: BLE001 - whatever says that there is none
+        return False
+    return True
+
+
 def current_backend() -> Backend:
     """Return the backend for the event loop that the caller runs on."""
     try:

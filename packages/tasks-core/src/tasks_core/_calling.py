@@ -18,27 +18,14 @@ from inspect import (
     isgeneratorfunction,
     signature,
 )
-from math import inf
-from threading import Lock
 from types import FunctionType, MethodType
 from typing import Any, TypeVar, cast
-from weakref import WeakKeyDictionary
 
-from anyio import CapacityLimiter, WouldBlock, to_thread
-from anyio.lowlevel import checkpoint
-
-from ._exceptions import TaskAborted
-
-# How many turns of the event loop anyio takes to hand a function to a thread: one to start, one
-# for the limiter. tests/tasks_core/test_order.py fails where it takes more.
-_TURNS_TO_A_THREAD = 2
+from ._threads import Threads
 
 _GENERATOR = CO_GENERATOR | CO_ASYNC_GENERATOR
 
 R = TypeVar("R")
-
-# The signatures of plain functions, which are scheduled again and again.
-_signatures: WeakKeyDictionary[FunctionType, Signature] = WeakKeyDictionary()
 
 
 def describe(func: object) -> str:
@@ -143,13 +130,8 @@ def _check_arguments(func: object, args: tuple[object, ...], kwargs: Mapping[str
 
 def _signature(func: object) -> Signature | None:
     """Read the signature of what is called itself: a decorator may take other arguments."""
-    if type(func) is FunctionType and func in _signatures:
-        return _signatures[func]
     called = cast("Callable[..., object]", func)
-    readable = _ask(lambda: signature(called, follow_wrapped=False))
-    if type(func) is FunctionType and readable is not None:
-        _signatures[func] = readable
-    return readable
+    return _ask(lambda: signature(called, follow_wrapped=False))
 
 
 def _nothing_runs_it(func: object) -> str:
@@ -170,70 +152,6 @@ def _not_callable(func: object) -> str:
         f"schedule() takes a function, and {type(func).__name__} cannot be called: "
         "pass the function first, then its arguments"
     )
-
-
-class Threads:
-    """Worker threads for sync functions: a limit of their own (contract 2.5), and an order.
-
-    Functions begin in the order in which they came (contract 1.4): each waits in its thread until
-    the one before it is about to be called. That is never long: slots are given in that order,
-    so the one before has a thread already, or was cancelled.
-
-    Args:
-        limit: How many sync functions may run at the same time.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._slots = CapacityLimiter(limit)
-        self._unlimited = CapacityLimiter(inf)
-        self._last = Lock()  # locked until the function that was handed over last begins
-
-    async def handed_over(self) -> None:
-        """Wait until the functions for which a thread is free have been handed to one."""
-        for _ in range(_TURNS_TO_A_THREAD):
-            if self._last.locked():
-                await checkpoint()
-
-    async def run(self, func: Callable[[], object], begin: Callable[[], None]) -> object:
-        """Call ``func`` in a thread as soon as one is free; ``begin()`` is called just before."""
-        call = _Call(func, self._last)
-        self._last = call.gate
-        try:
-            try:
-                self._slots.acquire_on_behalf_of_nowait(call)
-            except WouldBlock:
-                await self._slots.acquire_on_behalf_of(call)
-            try:
-                begin()
-                (result,) = await to_thread.run_sync(call.run, limiter=self._unlimited)
-            finally:
-                self._slots.release_on_behalf_of(call)
-        finally:
-            if call.gate.locked():  # it was cancelled before a thread had taken it
-                call.gate.release()
-        return result
-
-
-class _Call:
-    """One call in a thread, behind the one that was handed over before it."""
-
-    __slots__ = ("_ahead", "_func", "gate")
-
-    def __init__(self, func: Callable[[], object], ahead: Lock) -> None:
-        self._func = func
-        self._ahead = ahead  # locked until the one before begins, or never will
-        self.gate = Lock()
-        self.gate.acquire()
-
-    def run(self) -> tuple[object]:
-        """Call the function; its result is wrapped, as trio takes no coroutine from a thread."""
-        with self._ahead:
-            self.gate.release()
-        try:
-            return (self._func(),)
-        except KeyboardInterrupt as error:
-            # Not Ctrl-C, which only ever reaches the main thread: a failure like any other (4.1).
-            raise TaskAborted(type(error).__name__) from error
 
 
 async def call(

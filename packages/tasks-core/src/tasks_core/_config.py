@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, cast, get_args
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class TaskConfig:
             ``"success"``, ``"failure"`` or ``"always"``. Default: ``"success"``.
 
     Raises:
-        TypeError: ``name`` is no string, or ``on_error`` cannot be called.
+        TypeError: ``name`` is no string, ``shield`` no boolean, or ``on_error`` cannot be called.
         ValueError: ``run_on`` is none of the three.
 
     Since 0.1.0.
@@ -42,9 +43,16 @@ class TaskConfig:
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later, far from the caller (contract 2.2)."""
-        name, on_error, run_on = cast("tuple[object, ...]", (self.name, self.on_error, self.run_on))
+        name, shield, on_error, run_on = cast(
+            "tuple[object, ...]", (self.name, self.shield, self.on_error, self.run_on)
+        )
         if name is not None and not isinstance(name, str):
             msg = f"name must be a string, not {type(name).__name__}: pass str(...) of it"
+            raise TypeError(msg)
+        if type(name) not in {str, NoneType}:  # an enum's, for instance: take its plain value
+            object.__setattr__(self, "name", str.__str__(cast("str", name)))
+        if not (shield is None or isinstance(shield, int)):
+            msg = f"shield must be true or false, not {type(shield).__name__}"
             raise TypeError(msg)
         if on_error is not None and not callable(on_error):
             msg = (

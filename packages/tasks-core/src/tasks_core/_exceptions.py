@@ -16,13 +16,14 @@ class TasksUninitializedError(TasksError, RuntimeError):
     Since 0.1.0.
     """
 
-    def __init__(self) -> None:
-        super().__init__(
+    def __str__(self) -> str:
+        return (
             "No task runner is running here. Either tasks were never added to the application: "
             "call add_tasks(app) (or install the plugin or middleware of your framework) before "
             "it starts, and use tasks within a request. Or the application's lifespan did not "
-            "run: write `with TestClient(app) as client:` in tests, enter the lifespan yourself "
-            "around httpx's ASGITransport, and do not switch the server's lifespan off."
+            "run: write `with TestClient(app) as client:` in tests, put asgi-lifespan's "
+            "LifespanManager(app) around httpx's ASGITransport, and do not switch the server's "
+            "lifespan off."
         )
 
 
@@ -32,8 +33,8 @@ class TasksAlreadyAddedError(TasksError, RuntimeError):
     Since 0.1.0.
     """
 
-    def __init__(self) -> None:
-        super().__init__(
+    def __str__(self) -> str:
+        return (
             "Tasks were already added to this application, so these settings would be lost: "
             "pass all settings to the first call, or none to the later ones."
         )
@@ -45,10 +46,8 @@ class NoCurrentTaskError(TasksError, RuntimeError):
     Since 0.1.0.
     """
 
-    def __init__(self) -> None:
-        super().__init__(
-            "No task is running here: call current_task() in a function that was scheduled."
-        )
+    def __str__(self) -> str:
+        return "No task is running here: call current_task() in a function that was scheduled."
 
 
 class RunnerClosedError(TasksError, RuntimeError):

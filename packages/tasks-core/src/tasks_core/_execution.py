@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Protocol, cast
 
-from anyio import CancelScope, get_cancelled_exc_class, get_current_task
+from anyio import CancelScope, get_cancelled_exc_class
 
 from . import _report
-from ._backend import Backend
-from ._calling import Threads, call, is_async
+from ._backend import Backend, runs_here
+from ._calling import call, is_async
 from ._config import TaskErrorHandler
 from ._exceptions import TaskAborted
 from ._task import Task, begin, fail, lives, succeed
+from ._threads import Threads
 
 
 class ExecutionHost(Protocol):
@@ -51,14 +52,21 @@ async def execute(task: Task, runner: ExecutionHost) -> None:
                     await _handle(task, error, task.config.on_error, scope, runner)
             else:
                 succeed(task, result)
-    except BaseException as raised:
-        if _is_interrupt(raised):
-            raise KeyboardInterrupt from raised  # Ctrl-C is the event loop's
-        # A cancellation that was not the scope's; or this coroutine is being closed.
-        if not scope.cancel_called:
-            _report.cancelled_from_outside(task)
+    except BaseException as raised:  # noqa: BLE001 - here it ends (contract 4.1)
+        _swallow(raised, task, scope)
     finally:
         runner.end(task)
+
+
+def _swallow(raised: BaseException, task: Task, scope: CancelScope) -> None:
+    """Let nothing out of a task that its own scope has not taken, but for Ctrl-C."""
+    if _is_interrupt(raised):
+        raise KeyboardInterrupt from raised
+    if isinstance(raised, Exception) and runs_here():
+        _report.left_scope_open(task, raised)
+    elif not scope.cancel_called and lives(task):
+        # The event loop's own cancellation; or this coroutine is being closed.
+        _report.cancelled_from_outside(task)
 
 
 async def _handle(
@@ -84,7 +92,7 @@ def _failure(raised: BaseException, scope: CancelScope, backend: Backend) -> Exc
     A cancellation is known by what was cancelled, not by its type: libraries let cancelled errors
     escape that nobody meant for the task, and these are failures.
     """
-    if _is_interrupt(raised) or (isinstance(raised, GeneratorExit) and _is_being_closed()):
+    if _is_interrupt(raised) or (isinstance(raised, GeneratorExit) and not runs_here()):
         return None
     cancelled = get_cancelled_exc_class()
     if isinstance(raised, cancelled) and (scope.cancel_called or backend.cancelled_from_outside()):
@@ -110,12 +118,3 @@ def _without(raised: BaseException, kind: type[BaseException]) -> BaseException 
     if isinstance(raised, BaseExceptionGroup):
         return cast("BaseExceptionGroup[BaseException]", raised).split(kind)[1]
     return raised
-
-
-def _is_being_closed() -> bool:
-    """Whether the coroutine is thrown away: then no event loop is running it."""
-    try:
-        get_current_task()
-    except Exception:  # noqa: BLE001 - whatever says that there is none
-        return True
-    return False

@@ -4,62 +4,79 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 from ._calling import describe
 from ._task import Task, age, lives
 
 logger = logging.getLogger("tasks_core")
 
+_AT_ONCE = 100  # how many tasks one record names
+
 
 def failed(task: Task, error: Exception) -> None:
     """Log the failure of a task, with its traceback."""
-    _log(logging.ERROR, f"Task {_identify(task)} failed", task, error)
+    _log(logging.ERROR, lambda: f"Task {_identify(task)} failed", task, error)
 
 
 def handler_failed(task: Task, error: Exception, failure: Exception) -> None:
     """Log the failure of a task's error handler, with both tracebacks (contract 4.3)."""
     _chain(failure, error)
-    handler = describe(task.config.on_error)
-    _log(logging.ERROR, f"Error handler {handler} of task {_identify(task)} failed", task, failure)
+    _log(logging.ERROR, lambda: f"{_identify_handler(task)} failed", task, failure)
 
 
 def handler_cancelled(task: Task) -> None:
     """Log that a task's error handler was cut short."""
-    handler = describe(task.config.on_error)
-    _log(logging.WARNING, f"Error handler {handler} of task {_identify(task)} was cancelled", task)
+    _log(logging.WARNING, lambda: f"{_identify_handler(task)} was cancelled", task)
+
+
+def left_scope_open(task: Task, error: Exception) -> None:
+    """Log that a task has entered a cancel scope or task group and not left it."""
+    _log(logging.ERROR, lambda: f"Task {_identify(task)} left a cancel scope open", task, error)
 
 
 def skipped(task: Task, *, request_failed: bool) -> None:
     """Log that a task does not run, for the outcome of its request (contract 1.6)."""
     outcome = "failed" if request_failed else "succeeded"
     run_on = task.config.run_on or "success"
-    message = f"Task {_identify(task)} skipped: its request {outcome}, and it runs on {run_on}"
-    _log(logging.INFO, message, task)
+    why = f"its request {outcome}, and it runs on {run_on}"
+    _log(logging.INFO, lambda: f"Task {_identify(task)} skipped: {why}", task)
 
 
 def cancelled_from_outside(task: Task) -> None:
     """Log that the event loop's own cancellation ended a task, shielded or not."""
-    message = f"Task {_identify(task)} was cancelled by the event loop, not by its runner"
-    _log(logging.WARNING, message, task)
+    what = "was cancelled by the event loop, not by its runner"
+    _log(logging.WARNING, lambda: f"Task {_identify(task)} {what}", task)
 
 
-def waiting(tasks: Iterable[Task]) -> None:
+def waiting(tasks: Sequence[Task]) -> None:
     """Log what a shutdown waits for (contract 5.2)."""
-    _log(logging.WARNING, f"Shutdown is waiting for {_list(tasks)}")
+    more = f" and {len(tasks) - _AT_ONCE} more" if len(tasks) > _AT_ONCE else ""
+    first = tasks[:_AT_ONCE]
+    _log(logging.WARNING, lambda: f"Shutdown is waiting for {_list(first)}{more}")
 
 
-def unfinished(tasks: Iterable[Task]) -> None:
-    """Log what a shutdown has cut short or left behind (contract 5.3)."""
-    _log(logging.WARNING, f"Shutdown left unfinished: {_list(tasks)}")
+def unfinished(tasks: Sequence[Task]) -> None:
+    """Log what a shutdown has cut short or left behind, each task once (contract 5.3)."""
+    for batch in (tasks[at : at + _AT_ONCE] for at in range(0, len(tasks), _AT_ONCE)):
+        _log(logging.WARNING, partial(_list_unfinished, batch))
+
+
+def _list_unfinished(tasks: Sequence[Task]) -> str:
+    return f"Shutdown left unfinished: {_list(tasks)}"
+
+
+def _identify_handler(task: Task) -> str:
+    return f"Error handler {describe(task.config.on_error)} of task {_identify(task)}"
 
 
 def _identify(task: Task) -> str:
     return f"{task.name} (id={task.id}, function={describe(task.func)}, phase={task.phase})"
 
 
-def _list(tasks: Iterable[Task]) -> str:
+def _list(tasks: Sequence[Task]) -> str:
     return ", ".join(
         f"{task.name} (id={task.id}, phase={task.phase}, age={age(task):.1f} s, "
         f"{'still ' if lives(task) else ''}{task.state})"
@@ -82,22 +99,31 @@ def _chain(failure: BaseException, error: BaseException) -> None:
 
 
 def _log(
-    level: int, message: str, task: Task | None = None, error: Exception | None = None
+    level: int,
+    say: Callable[[], str],
+    task: Task | None = None,
+    error: Exception | None = None,
 ) -> None:
-    extra: dict[str, object] = {}
-    if task is not None:
-        extra = {
-            "task_id": task.id,
-            "task_name": task.name,
-            "task_func": describe(task.func),
-            "task_phase": str(task.phase),
-        }
     try:
+        message = say()
+        # Not the error itself: one that is false in a condition would be logged without traceback.
+        exc_info = None if error is None else (type(error), error, error.__traceback__)
         # The message is an argument: a name may hold a percent sign.
-        logger.log(level, "%s", message, exc_info=error, extra=extra)
+        logger.log(level, "%s", message, exc_info=exc_info, extra=_extra(task))
     except KeyboardInterrupt:
         raise
     except BaseException as broken:  # noqa: BLE001 - a broken logging handler (contract 4.1)
         with suppress(Exception):
             kind = type(broken).__name__
-            sys.stderr.write(f"tasks_core could not log ({kind} in a logging handler): {message}\n")
+            sys.stderr.write(f"tasks_core could not log ({kind} in a logging handler): {say()}\n")
+
+
+def _extra(task: Task | None) -> dict[str, object] | None:
+    if task is None:
+        return None
+    return {
+        "task_id": task.id,
+        "task_name": task.name,
+        "task_func": describe(task.func),
+        "task_phase": str(task.phase),
+    }

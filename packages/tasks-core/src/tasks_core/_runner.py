@@ -2,43 +2,33 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
 from threading import RLock, get_ident
 from types import TracebackType
-from typing import Final, Self, TypedDict
+from typing import Final, Self
 
 from anyio import CancelScope, Event, current_time, move_on_after
 from anyio.lowlevel import checkpoint
 
 from . import _report
 from ._backend import Backend, current_backend
-from ._calling import Threads, is_async
+from ._calling import is_async
 from ._config import TaskConfig
 from ._exceptions import RunnerClosedError
 from ._execution import execute
-from ._task import Task, TaskState, end, handle, lives, spawn
+from ._settings import check_config, check_seconds, check_thread_limit
+from ._state import TaskState
+from ._task import Task, end, fail, handle, lives, spawn
+from ._threads import Threads
 
 WARN_EVERY: Final = 10.0
 """Seconds between two warnings of a shutdown that waits (contract 5.2)."""
 
 UNWIND_TIME: Final = 1.0
 """Seconds that shielded tasks have to clean up once `shutdown_timeout` has cancelled them."""
-
-
-class RunnerSettings(TypedDict, total=False):
-    """The settings of a `TaskRunner`, as all that makes one takes them too.
-
-    `add_tasks`, plugins and middleware pass them on, so all mean what they mean there.
-
-    Since 0.1.0.
-    """
-
-    config: TaskConfig | None
-    grace_period: float
-    shutdown_timeout: float | None
-    thread_limit: int
 
 
 class TaskRunner:
@@ -70,12 +60,12 @@ class TaskRunner:
         thread_limit: int = 40,
     ) -> None:
         """Make a runner; it runs nothing until it is entered."""
-        self.config: Final = _config(config)
-        self._grace_period = _seconds("grace_period", grace_period)
+        self.config: Final = check_config(config)
+        self._grace_period = check_seconds("grace_period", grace_period)
         self._timeout = (
-            inf if shutdown_timeout is None else _seconds("shutdown_timeout", shutdown_timeout)
+            inf if shutdown_timeout is None else check_seconds("shutdown_timeout", shutdown_timeout)
         )
-        self._thread_limit = _thread_limit(thread_limit)
+        self._thread_limit = check_thread_limit(thread_limit)
         # Held while a task is accepted or a phase is reached, from whatever thread: so no task
         # falls between a phase and the next, or between the last task and the end.
         self.lock: Final = RLock()
@@ -85,6 +75,8 @@ class TaskRunner:
         # The backend is there from entering the runner on; `_accepts` until it has drained.
         self.backend: Backend
         self._accepts = False
+        # What other threads ask for, in order; the loop's thread does it before it goes on.
+        self._inbox: deque[Callable[[], None]] = deque()
         # Once a shutdown cancels: what is not shielded, then everything.
         self._cancels = False
         self._cancels_shielded = False
@@ -100,7 +92,7 @@ class TaskRunner:
             msg = "A TaskRunner can be entered once: make a new one for each lifespan."
             raise RuntimeError(msg)
         self.backend = current_backend()
-        self._thread = get_ident()
+        self.thread = get_ident()
         self.threads = Threads(self._thread_limit)
         await self.backend.open()
         self._accepts = True
@@ -113,11 +105,13 @@ class TaskRunner:
         traceback: TracebackType | None,
     ) -> None:
         """Drain; what the body has raised goes on as it is (contract 5.7)."""
-        with CancelScope(shield=True):
-            await self.drain()
-            if not self.backend.may_leave_tasks:
-                await self._wait_until_idle(inf)
-        await self.backend.close()
+        try:
+            with CancelScope(shield=True):
+                await self.drain()
+                if not self.backend.may_leave_tasks:
+                    await self._wait_until_idle(inf)
+        finally:
+            await self.backend.close()
 
     async def drain(self) -> None:
         """Bring every task to its end, as a shutdown does, and refuse tasks from then on.
@@ -149,11 +143,12 @@ class TaskRunner:
                 with CancelScope(shield=True):
                     await self._wait_until_idle(current_time() + UNWIND_TIME)
             finally:
-                self._accepts = False
-                cut = [task for task in self._cut if task.state is TaskState.CANCELLED]
-                if unfinished := [*cut, *self._living]:
-                    _report.unfinished(unfinished)
+                with self.lock:
+                    self._accepts = False
+                    self._cancel_living()  # what a thread has scheduled at the last moment
                 self._drained.set()
+                cut = [task for task in self._cut if task.state is TaskState.CANCELLED]
+                _report.unfinished([*cut, *self._living])
 
     async def _wait_until_idle(self, deadline: float) -> None:
         """Wait until nothing lives, or the deadline, with warnings."""
@@ -202,7 +197,7 @@ class TaskRunner:
 
     def start(self, tasks: Sequence[Task]) -> None:
         """Begin tasks, in their order."""
-        if get_ident() == self._thread:
+        if get_ident() == self.thread and not self._inbox:
             self._start(tasks)
         else:
             self._on_loop(partial(self._start, tasks))
@@ -221,15 +216,17 @@ class TaskRunner:
 
     async def begun(self) -> None:
         """Wait until all that was started has run its first step, sync functions in a thread."""
+        self._read_inbox()
         await self.backend.begun()
         await self.threads.handed_over()
 
     def _on_loop(self, act: Callable[[], None]) -> None:
-        if get_ident() == self._thread:
-            act()
+        self._inbox.append(act)
+        if get_ident() == self.thread:
+            self._read_inbox()
             return
         try:
-            self.backend.call_soon(act)
+            self.backend.call_soon(self._read_inbox)
         except RuntimeError:
             # The loop has ended. The drain has cancelled and reported what came too late for it.
             if self._accepts:
@@ -237,15 +234,24 @@ class TaskRunner:
 
     # What happens on the loop's thread only.
 
+    def _read_inbox(self) -> None:
+        while self._inbox:
+            self._inbox.popleft()()
+
     def _start(self, tasks: Sequence[Task]) -> None:
         for task in tasks:
             if not lives(task):
                 continue  # cancelled while it waited for its phase
-            if not self._cancels or self._spares(task):
-                spawn(task, self.backend, execute(task, self))
-            else:
+            if self._cancels and not self._spares(task):
                 self._cut[task] = None
                 self._cancel(task)
+                continue
+            try:
+                spawn(task, self.backend, execute(task, self))
+            except Exception as error:  # noqa: BLE001 - an event loop's task factory is anyone's
+                fail(task, error)
+                _report.failed(task, error)
+                self.end(task)
 
     def _skip(self, tasks: Sequence[Task], request_failed: bool) -> None:  # noqa: FBT001
         for task in tasks:
@@ -270,32 +276,3 @@ class TaskRunner:
         end(task, otherwise)
         if not self._living and self._idle is not None:
             self._idle.set()
-
-
-def _config(value: object) -> TaskConfig:
-    if value is None:
-        return TaskConfig()
-    if not isinstance(value, TaskConfig):
-        msg = f"config is a TaskConfig, not {type(value).__name__}: write TaskConfig(...)"
-        raise TypeError(msg)
-    return value
-
-
-def _seconds(name: str, value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        msg = f"{name} is a number of seconds, not {value!r}"
-        raise TypeError(msg)
-    if not value >= 0:
-        msg = f"{name} is a number of seconds from 0, not {value!r}"
-        raise ValueError(msg)
-    return float(value)
-
-
-def _thread_limit(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        msg = f"thread_limit is a whole number of threads, not {value!r}"
-        raise TypeError(msg)
-    if value < 1:
-        msg = f"thread_limit is a number of threads from 1, not {value!r}"
-        raise ValueError(msg)
-    return value

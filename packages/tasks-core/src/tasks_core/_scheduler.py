@@ -22,8 +22,8 @@ from ._task import Task, TaskHost, lives
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# What gives the scheduler of what is being served.
-serving: ContextVar[Callable[[], TasksScheduler]] = ContextVar("tasks_core.current_tasks")
+# The scheduler of what is being served.
+_current: ContextVar[TasksScheduler] = ContextVar("tasks_core.current_tasks")
 
 
 class SchedulerHost(TaskHost, Protocol):
@@ -58,7 +58,7 @@ class TasksScheduler:
 
     __slots__ = ("_begun", "_failed", "_handed", "_outer", "_runner", "_waiting", "config")
 
-    _outer: Token[Callable[[], TasksScheduler]]  # there while it is entered
+    _outer: Token[TasksScheduler]  # there while it is entered
 
     def __init__(self, runner: SchedulerHost, config: TaskConfig | None = None) -> None:
         """Make a scheduler, before the first phase."""
@@ -76,7 +76,7 @@ class TasksScheduler:
 
     def __enter__(self) -> Self:
         """Make it the current scheduler."""
-        self._outer = serving.set(lambda: self)
+        self._outer = _current.set(self)
         return self
 
     def __exit__(
@@ -86,7 +86,8 @@ class TasksScheduler:
         traceback: TracebackType | None,
     ) -> None:
         """Reach the last phase."""
-        serving.reset(self._outer)
+        _current.reset(self._outer)
+        del self._outer  # it refers to this scheduler
         self.reach(AFTER_RESPONSE, failed=exc_type is not None)
 
     @property
@@ -149,11 +150,15 @@ class TasksScheduler:
             phase: The phase that begins. One that has begun already is left alone.
             failed: Whether the request has failed; once it has, it stays so (contract 1.6).
         """
+        if self._begun >= phase:
+            return
         with self._runner.lock:
-            if self._begun >= phase:
+            if self._begun >= phase:  # another thread was faster
                 return
             self._begun = phase
             self._failed = self._failed or failed
+            if not self._waiting:
+                return
             tasks = sorted(self._waiting, key=attrgetter("phase"))
             self._waiting = [task for task in tasks if task.phase > phase]
         self._begin([task for task in tasks if task.phase <= phase])
@@ -278,7 +283,7 @@ def current_tasks() -> TasksScheduler:
 
     Since 0.1.0.
     """
-    scheduler = serving.get(None)
+    scheduler = _current.get(None)
     if scheduler is None:
         raise TasksUninitializedError
-    return scheduler()
+    return scheduler

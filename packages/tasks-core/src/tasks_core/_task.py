@@ -9,18 +9,20 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
-from enum import StrEnum
 from secrets import token_hex
-from threading import Lock
+from threading import Lock, get_ident
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, cast
 
 from anyio import Event
 
-from ._backend import Backend
-from ._calling import Threads, call, describe
+from ._backend import Backend, runs_here
+from ._calling import call, describe
 from ._config import TaskConfig
 from ._exceptions import NoCurrentTaskError, TaskCancelled, TaskSkipped
 from ._phase import Phase
+from ._state import CANCELLED, FAILED, PENDING, RUNNING, SKIPPED, SUCCEEDED, TaskState
+from ._threads import Threads
 
 if TYPE_CHECKING:
     # Defaults of type parameters are in `typing` from Python 3.13; only checkers need them.
@@ -35,31 +37,8 @@ else:
     R_co = TypeVar("R_co", covariant=True)
 
 
-class TaskState(StrEnum):
-    """The states of a task (contract 2.6); the last four are final and never change.
-
-    Since 0.1.0.
-    """
-
-    PENDING = "pending"
-    """It waits for its phase, for its turn, or for a thread."""
-    RUNNING = "running"
-    """Its function has been called."""
-    SUCCEEDED = "succeeded"
-    """Its function has returned."""
-    FAILED = "failed"
-    """Its function has raised. The error handler may still be at work."""
-    CANCELLED = "cancelled"
-    """It was cancelled, by `Task.cancel` or by a shutdown."""
-    SKIPPED = "skipped"
-    """Its request's outcome was not the one in ``run_on``."""
-
-
 _making = Lock()  # held while what a task has only when asked for is made
 _NO_CONTEXT = Context()
-
-# For the reason given in _phase.py.
-_PENDING, _RUNNING, _SUCCEEDED, _FAILED, _CANCELLED, _SKIPPED = TaskState
 
 
 class TaskHost(Protocol):
@@ -67,6 +46,8 @@ class TaskHost(Protocol):
 
     @property
     def threads(self) -> Threads: ...
+    @property
+    def thread(self) -> int: ...
     def cancel(self, task: Task) -> bool: ...
 
 
@@ -100,6 +81,7 @@ class Task(Generic[P, R_co]):
         "_scheduled_at",
         "_started",
         "_state",
+        "_traceback",
         "args",
         "config",
         "func",
@@ -128,9 +110,10 @@ class Task(Generic[P, R_co]):
         self._context = copy_context()
         self._scheduled_at = time.monotonic()
         self._began_at: float | None = None
-        self._state = _PENDING
+        self._state = PENDING
         self._result: R_co | None = None
         self._exception: Exception | None = None
+        self._traceback: TracebackType | None = None
         # What the event loop holds weakly while the task runs (or will); None before and after.
         self._handle: object = None
         # Whether everything is over, the error handler included: what waiters wait for.
@@ -170,7 +153,11 @@ class Task(Generic[P, R_co]):
 
     @property
     def started(self) -> Event:
-        """An event that is set as soon as the function is called."""
+        """An event that is set when the function is called, or handed to its thread.
+
+        Raises:
+            RuntimeError: Another event loop than the task's runs here.
+        """
         return self._started or observe(self)
 
     async def wait(self) -> R_co:
@@ -183,17 +170,20 @@ class Task(Generic[P, R_co]):
             Exception: What the function raised.
             TaskCancelled: The task was cancelled.
             TaskSkipped: The task was skipped, for its request's outcome.
+            RuntimeError: Another event loop than the task's runs here.
         """
         if not self._over:
+            refuse_other_loops(self)
             if self._ended is None:
                 self._ended = Event()
             await self._ended.wait()
-        if self._state is _CANCELLED:
+        if self._state is CANCELLED:
             raise TaskCancelled(self.name)
-        if self._state is _SKIPPED:
+        if self._state is SKIPPED:
             raise TaskSkipped(self.name)
         if self._exception is not None:
-            raise self._exception
+            # Not with the frames of all who have waited before.
+            raise self._exception.with_traceback(self._traceback)
         return cast("R_co", self._result)
 
     def cancel(self) -> bool:
@@ -252,6 +242,7 @@ def identify(task: Task) -> str:
 
 def observe(task: Task) -> Event:
     """Give the task its event; of threads that ask at the same time all get the same."""
+    refuse_other_loops(task)
     with _making:
         if task._started is None:
             task._started = Event()
@@ -260,9 +251,19 @@ def observe(task: Task) -> Event:
     return task._started
 
 
+def refuse_other_loops(task: Task) -> None:
+    """Refuse to make an event for an event loop that is not the task's; it would break both."""
+    if get_ident() != task._host.thread and runs_here():
+        msg = (
+            "The task belongs to another event loop than the one that runs here: wait for it "
+            "there, or in a thread by anyio.from_thread.run(task.wait)."
+        )
+        raise RuntimeError(msg)
+
+
 def lives(task: Task) -> bool:
     """Whether the task has not reached a final state yet."""
-    return task._state is _PENDING or task._state is _RUNNING
+    return task._state is PENDING or task._state is RUNNING
 
 
 def age(task: Task) -> float:
@@ -272,7 +273,13 @@ def age(task: Task) -> float:
 
 def spawn(task: Task, backend: Backend, coro: Coroutine[Any, Any, None]) -> None:
     """Start the coroutine that runs the task, in the task's context and under its name."""
-    task._handle = backend.spawn(coro, task.name, task._context)
+    try:
+        handle = backend.spawn(coro, task.name, task._context)
+    except Exception:
+        coro.close()
+        raise
+    if not task._over:  # as it is already where the loop's tasks start eagerly
+        task._handle = handle
     task._context = _NO_CONTEXT
 
 
@@ -285,24 +292,25 @@ def begin(task: Task) -> None:
     """Note that the function is being called."""
     _current.set(task)
     task._began_at = time.monotonic()
-    task._state = _RUNNING
+    task._state = RUNNING
     if task._started is not None:
         task._started.set()
 
 
 def succeed(task: Task, result: object) -> None:
     """Note that the function has returned."""
-    task._state = _SUCCEEDED
+    task._state = SUCCEEDED
     task._result = result
 
 
 def fail(task: Task, error: Exception) -> None:
     """Note that the function has raised."""
-    task._state = _FAILED
+    task._state = FAILED
     task._exception = error
+    task._traceback = error.__traceback__
 
 
-def end(task: Task, otherwise: TaskState = _CANCELLED) -> None:
+def end(task: Task, otherwise: TaskState = CANCELLED) -> None:
     """Let waiters go on, the task is over; if nothing has become of it yet, this has."""
     if lives(task):
         task._state = otherwise

@@ -1,0 +1,64 @@
+"""What the tests of this folder share: a guarded runner, what was logged, how tasks end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from logging import LogRecord
+from typing import Any, Final, Unpack
+
+import pytest
+from anyio import Event, fail_after, sleep_forever
+from tasks_core import RunnerSettings, Task, TaskRunner
+
+GUARD: Final = 10.0
+"""Seconds after which a test that waits in vain fails; nothing in a test takes as long."""
+
+
+@asynccontextmanager
+async def open_runner(**settings: Unpack[RunnerSettings]) -> AsyncGenerator[TaskRunner]:
+    """Run a runner as long as the block, with a guard."""
+    with fail_after(GUARD):
+        async with TaskRunner(**settings) as runner:
+            yield runner
+
+
+async def over(*tasks: Task) -> None:
+    """Wait until tasks have ended, however they do."""
+    for task in tasks:
+        with suppress(Exception):
+            await task.wait()
+
+
+async def until_cancelled(begun: Event | None = None) -> None:
+    """Stand in for a task that runs until it is cancelled."""
+    if begun is not None:
+        begun.set()
+    await sleep_forever()
+
+
+def records(caplog: pytest.LogCaptureFixture, level: str = "") -> list[LogRecord]:
+    """Return the records of the logger ``tasks_core``, those of a level or all."""
+    ours = [record for record in caplog.records if record.name == "tasks_core"]
+    return [record for record in ours if level in {"", record.levelname}]
+
+
+def logged(caplog: pytest.LogCaptureFixture, level: str = "") -> list[str]:
+    """Return the messages of those records."""
+    return [record.getMessage() for record in records(caplog, level)]
+
+
+class SomeError(Exception):
+    """What tasks fail with."""
+
+
+class Abrupt(BaseException):
+    """What is no `Exception`."""
+
+
+def fail(*_: Any) -> None:
+    raise SomeError("it failed")
+
+
+async def fail_async(*_: Any) -> None:
+    raise SomeError("it failed")

@@ -1,0 +1,770 @@
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import anyio
+import pytest
+from anyio import to_thread
+from tasks_core import (
+    Phase,
+    RunnerClosedError,
+    Task,
+    TaskConfig,
+    TaskRunner,
+    TasksScheduler,
+    TaskState,
+    TasksUninitializedError,
+    current_tasks,
+)
+from tasks_core.asgi import (
+    ASGIApp,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    TasksMiddleware,
+    get_scheduler,
+    lifespan_scheduler,
+    serve,
+)
+
+from tests.tasks_core.stage import GUARD, Abrupt, SomeError, fail, logged, over, until_cancelled
+
+pytestmark = pytest.mark.anyio
+
+START: Message = {"type": "http.response.start", "status": 200, "headers": []}
+BODY: Message = {"type": "http.response.body", "body": b""}
+
+
+class Server:
+    """Does with an application what a server does: a lifespan, and requests within."""
+
+    def __init__(self, app: ASGIApp, state: dict[str, Any] | None) -> None:
+        self.app = app
+        self.state = state
+        self.sent: list[str] = []
+        self.raised: BaseException | None = None
+        self._ready = anyio.Event()
+        self._stop = anyio.Event()
+        self._messages = iter(("lifespan.startup", "lifespan.shutdown"))
+
+    async def run_lifespan(self) -> None:
+        scope: Scope = {"type": "lifespan", "asgi": {"version": "3.0"}}
+        if self.state is not None:
+            scope["state"] = self.state
+        try:
+            await self.app(scope, self._receive, self._send)
+        except Exception as error:  # noqa: BLE001 - tests look at it
+            self.raised = error
+        self._ready.set()
+
+    async def _receive(self) -> Message:
+        message = next(self._messages)
+        if message == "lifespan.shutdown":
+            await self._stop.wait()
+        return {"type": message}
+
+    async def _send(self, message: Message) -> None:
+        self.sent.append(message["type"].removeprefix("lifespan."))
+        self._ready.set()
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncGenerator[None]:
+        error: Exception | None = None
+        with anyio.fail_after(GUARD):
+            async with anyio.create_task_group() as group:
+                group.start_soon(self.run_lifespan)
+                await self._ready.wait()
+                try:
+                    yield
+                except Exception as raised:  # noqa: BLE001 - raised again, outside of the group
+                    error = raised
+                self._stop.set()
+        if error is not None:
+            raise error
+
+    async def request(self, kind: str = "http", send: Send | None = None) -> list[str]:
+        """Serve a request, and return the types of the messages that it was answered with."""
+        sent: list[str] = []
+
+        async def receive() -> Message:
+            return {"type": f"{kind}.disconnect"}
+
+        async def note(message: Message) -> None:
+            sent.append(message["type"])
+
+        scope: Scope = {"type": kind, "path": "/"}
+        if self.state is not None:
+            scope["state"] = self.state.copy()
+        await self.app(scope, receive, send or note)
+        return sent
+
+
+@asynccontextmanager
+async def served(app: ASGIApp, *, state: bool = True, **settings: Any) -> AsyncGenerator[Server]:
+    """Serve an application behind the middleware."""
+    server = Server(TasksMiddleware(app, **settings), {} if state else None)
+    async with server.lifespan():
+        yield server
+
+
+def with_lifespan(
+    route: Callable[[Scope, Receive, Send], Awaitable[None]],
+    up: Callable[[], object] = lambda: None,
+    down: Callable[[], object] = lambda: None,
+) -> ASGIApp:
+    """Make an application of a route and of code to run at start-up and shutdown."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await route(scope, receive, send)
+            return
+        for act in (up, down):
+            name = (await receive())["type"]
+            act()
+            await send({"type": f"{name}.complete"})
+
+    return app
+
+
+async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    await send(START)
+    await send(BODY)
+
+
+class Request:
+    """A route that schedules a task for each phase and outcome, and notes how they end."""
+
+    def __init__(self, then: Callable[[Send], Awaitable[None]], kind: str = "http") -> None:
+        self.then = then
+        self.kind = kind
+        self.tasks: dict[str, Task] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == self.kind
+        tasks = get_scheduler(scope)
+        for batch in (tasks.after_route, tasks.after_response):
+            self.tasks[f"{batch.phase} success"] = batch.schedule(len, "")
+            self.tasks[f"{batch.phase} failure"] = batch.task(run_on="failure").schedule(len, "")
+        await self.then(send)
+
+    async def outcomes(self) -> tuple[str, str]:
+        """Return what ran after the route, and after the response."""
+        await over(*self.tasks.values())
+        ran = {name for name, task in self.tasks.items() if task.state is TaskState.SUCCEEDED}
+        phases = ("after_route", "after_response")
+        route, response = (
+            " and ".join(kind for kind in ("success", "failure") if f"{phase} {kind}" in ran)
+            for phase in phases
+        )
+        return route, response
+
+
+# The lifespan
+
+
+async def test_an_application_schedules_at_start_up_and_in_requests() -> None:
+    """The runner is there before the application's own start-up, and all find it (5.1)."""
+    scheduled: list[Task] = []
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        assert get_scheduler(scope) is current_tasks() is get_scheduler(scope)
+        scheduled.append(get_scheduler(scope).schedule(len, "four"))
+        await answer(scope, receive, send)
+
+    def start_up() -> None:
+        scheduled.append(current_tasks().after_response.schedule(len, "four"))
+
+    async with served(with_lifespan(route, start_up)) as server:
+        assert await server.request() == ["http.response.start", "http.response.body"]
+        assert [await task.wait() for task in scheduled] == [4, 4]
+
+    assert server.sent == ["startup.complete", "shutdown.complete"]
+
+
+async def test_tasks_end_before_the_application_shuts_down() -> None:
+    """The application's own shutdown sees no living task, and can schedule none (5.1, 5.4)."""
+    seen: list[TaskState] = []
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        scheduled.append(get_scheduler(scope).schedule(until_cancelled))
+
+    def shut_down() -> None:
+        seen.append(scheduled[0].state)
+        with pytest.raises(RunnerClosedError):
+            current_tasks().schedule(len, "four")
+
+    scheduled: list[Task] = []
+    async with served(with_lifespan(route, down=shut_down)) as server:
+        await server.request()
+
+    assert seen == [TaskState.CANCELLED]
+    assert server.raised is None
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+async def test_an_application_without_a_lifespan_gets_its_tasks(
+    refuses: bool,  # noqa: FBT001
+) -> None:
+    """The middleware answers the server for an application that raises or returns (5.6)."""
+    scheduled: list[Task] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scheduled.append(get_scheduler(scope).schedule(until_cancelled))
+            await answer(scope, receive, send)
+        elif refuses:
+            raise NotImplementedError
+
+    async with served(app) as server:
+        await server.request()
+        assert str(scheduled[0].state) == "running"
+
+    assert server.sent == ["startup.complete", "shutdown.complete"]
+    assert server.raised is None
+    assert scheduled[0].state is TaskState.CANCELLED
+
+
+@pytest.mark.parametrize("moment", ["up", "down"])
+async def test_an_error_of_the_lifespan_comes_out_as_it_is(moment: str) -> None:
+    """What the application raises at start-up or shutdown is the server's to see (5.7)."""
+    error = SomeError()
+
+    def fail() -> None:
+        current_tasks_at_failure.append(current_tasks())
+        raise error
+
+    current_tasks_at_failure: list[TasksScheduler] = []
+    code: dict[str, Any] = {moment: fail}
+    async with served(with_lifespan(answer, **code)) as server:
+        pass
+
+    assert server.raised is error
+    assert len(current_tasks_at_failure) == 1
+
+
+async def test_an_application_may_report_that_its_start_up_failed() -> None:
+    """The message passes, and tasks that were scheduled meanwhile end (5.7)."""
+    scheduled: list[Task] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        scheduled.append(current_tasks().schedule(until_cancelled))
+        await send({"type": "lifespan.startup.failed", "message": "no"})
+
+    async with served(app) as server:
+        pass
+
+    assert server.sent == ["startup.failed"]
+    assert scheduled[0].state is TaskState.CANCELLED
+
+
+async def test_a_server_without_state_is_no_reason_to_fail() -> None:
+    """Requests find the runner all the same, and no state is made up (5.6)."""
+    states: list[bool] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        states.append("state" in scope)
+        if scope["type"] == "http":
+            assert await get_scheduler(scope).schedule(len, "four").wait() == 4
+            await answer(scope, receive, send)
+
+    async with served(app, state=False) as server:
+        await server.request()
+
+    assert states == [False, False]
+
+
+async def test_an_application_may_be_started_again() -> None:
+    """Each lifespan has a runner of its own; between them there is none (5.7)."""
+    runs: list[int] = []
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        runs.append(await get_scheduler(scope).schedule(len, "four").wait())
+        await answer(scope, receive, send)
+
+    app = TasksMiddleware(with_lifespan(route))
+    for _ in range(2):
+        server = Server(app, None)
+        async with server.lifespan():
+            await server.request()
+        with pytest.raises(TasksUninitializedError):
+            await server.request()
+
+    assert runs == [4, 4]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_lifespans_may_overlap(fails: bool) -> None:  # noqa: FBT001
+    """Where the server keeps no state, the end of an older lifespan leaves a newer alone (5.7)."""
+    answered: list[bool] = []
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        assert await get_scheduler(scope).schedule(len, "four").wait() == 4
+        await answer(scope, receive, send)
+
+    def shut_down() -> None:
+        if fails and not answered:
+            fail()
+
+    app = TasksMiddleware(with_lifespan(route, down=shut_down))
+    older, newer = Server(app, None), Server(app, None)
+    begun, stop, ended = anyio.Event(), anyio.Event(), anyio.Event()
+
+    async def run_older() -> None:
+        async with older.lifespan():
+            begun.set()
+            await stop.wait()
+        ended.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run_older)
+        await begun.wait()
+        async with newer.lifespan():
+            stop.set()
+            await ended.wait()
+            with suppress(TasksUninitializedError):
+                await newer.request()
+                answered.append(True)
+
+    assert answered == [True]
+
+
+async def test_without_a_lifespan_the_error_names_both_causes() -> None:
+    """A test client that runs no lifespan, or no middleware: one clear error (5.6)."""
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        get_scheduler(scope)
+
+    for app in (TasksMiddleware(route), route):
+        with pytest.raises(TasksUninitializedError, match=r"add_tasks(.|\n)*lifespan did not run"):
+            await Server(app, {}).request()
+
+
+async def test_settings_are_checked_when_the_middleware_is_made() -> None:
+    """Nonsense is refused where it is written (2.2)."""
+    with pytest.raises(ValueError, match="thread_limit"):
+        TasksMiddleware(answer, thread_limit=0)
+
+
+async def test_settings_reach_the_tasks() -> None:
+    """The middleware's settings are the application's layer (3.3)."""
+    request = Request(lambda send: send(START))
+
+    async with served(with_lifespan(request), config=TaskConfig(name="layer")) as server:
+        await server.request()
+
+    assert {task.name for task in request.tasks.values()} == {"layer"}
+
+
+async def test_the_innermost_of_nested_middleware_does_not_start_over() -> None:
+    """A request has one scheduler, and its phases come once (1.4)."""
+    schedulers: list[TasksScheduler] = []
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        schedulers.append(get_scheduler(scope))
+        await answer(scope, receive, send)
+
+    async def between(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            schedulers.append(get_scheduler(scope))
+        await TasksMiddleware(with_lifespan(route))(scope, receive, send)
+
+    async with served(between) as server:
+        await server.request()
+
+    assert schedulers[0] is schedulers[1]
+
+
+async def test_an_unknown_kind_of_connection_passes() -> None:
+    """What is neither a request nor the lifespan is none of the middleware's business."""
+    seen: list[bool] = []
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        with pytest.raises(TasksUninitializedError):
+            get_scheduler(scope)
+        seen.append(True)
+
+    async with served(with_lifespan(route)) as server:
+        await server.request("telepathy")
+
+    assert seen == [True]
+
+
+# Phases and outcomes
+
+
+async def test_phases_follow_the_messages() -> None:
+    """After route is before the start has left, after response is when all has ended (1.2, 1.3)."""
+    order: list[str] = []
+    called = threading.Event()
+
+    async def note(event: str) -> None:
+        order.append(event)
+
+    async def send(message: Message) -> None:
+        assert called.wait(5)  # a thread has it, though the event loop's is blocked
+        order.append(message["type"])
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        tasks = get_scheduler(scope)
+        last.append(tasks.after_response.schedule(note, "after response"))
+        tasks.after_route.schedule(note, "after route")
+        tasks.after_route.schedule(called.set)
+        tasks.schedule(note, "immediate")
+        order.append("route")
+        await send(START)
+        await send(BODY)
+        order.append("dependencies closed")
+
+    last: list[Task] = []
+    async with served(with_lifespan(route)) as server:
+        await server.request(send=send)
+        await over(*last)
+
+    assert order == [
+        "route",
+        "immediate",
+        "after route",
+        "http.response.start",
+        "http.response.body",
+        "dependencies closed",
+        "after response",
+    ]
+
+
+async def test_the_response_waits_for_no_task() -> None:
+    """A request ends while its tasks run (1.2)."""
+    request = Request(lambda send: send(START))
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        scheduled.append(get_scheduler(scope).after_route.schedule(until_cancelled))
+        await request(scope, receive, send)
+
+    scheduled: list[Task] = []
+    async with served(with_lifespan(route)) as server:
+        assert await server.request() == ["http.response.start"]
+        assert scheduled[0].state is TaskState.RUNNING
+
+
+async def test_a_scheduler_may_be_asked_for_at_any_moment() -> None:
+    """Who asks late, in any thread, finds the phases that have come (1.5, 2.3)."""
+    seen: list[str] = []
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        await to_thread.run_sync(lambda: seen.append(repr(get_scheduler(scope))))
+        scopes.append(scope)
+
+    async def quiet(scope: Scope, receive: Receive, send: Send) -> None:
+        await answer(scope, receive, send)
+        late.append(current_tasks)
+
+    late: list[Callable[[], TasksScheduler]] = []
+    scopes: list[Scope] = []
+    async with served(with_lifespan(route)) as server:
+        await server.request()
+    async with served(with_lifespan(quiet)) as server:
+        await server.request()
+        with pytest.raises(TasksUninitializedError):
+            late[0]()
+
+    assert seen == ["<TasksScheduler begun=after_route failed=False>"]
+
+
+async def test_a_task_after_the_response_finds_the_scheduler_in_the_scope() -> None:
+    """A task that was given the request may schedule by it (1.5)."""
+
+    async def again(scope: Scope) -> int:
+        return await get_scheduler(scope).schedule(len, "four").wait()
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        scheduled.append(get_scheduler(scope).after_response.schedule(again, scope))
+        await answer(scope, receive, send)
+
+    scheduled: list[Task] = []
+    async with served(with_lifespan(route)) as server:
+        await server.request()
+        assert await scheduled[0].wait() == 4
+
+
+async def test_a_task_that_asks_first_after_the_response_finds_the_current_scheduler() -> None:
+    """`current_tasks` works in tasks of a request that is over (1.5)."""
+
+    async def again() -> TasksScheduler:
+        await gone.wait()
+        return current_tasks()
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        scheduled.append(get_scheduler(scope).schedule(again))
+        schedulers.append(get_scheduler(scope))
+        await answer(scope, receive, send)
+
+    gone = anyio.Event()
+    scheduled: list[Task] = []
+    schedulers: list[TasksScheduler] = []
+    async with served(with_lifespan(route)) as server:
+        await server.request()
+        gone.set()
+        assert await scheduled[0].wait() is schedulers[0]
+
+
+async def test_a_route_that_answers_succeeds() -> None:
+    """Whatever its status (1.6)."""
+    request = Request(lambda send: send({**START, "status": 500}))
+    async with served(with_lifespan(request)) as server:
+        await server.request()
+        assert await request.outcomes() == ("success", "success")
+
+
+@pytest.mark.parametrize("error", [SomeError(), Abrupt()])
+async def test_a_route_that_raises_fails(error: BaseException) -> None:
+    """The error goes on as it is, and the phases come before it does (1.6)."""
+
+    async def then(_: Send) -> None:
+        raise error
+
+    request = Request(then)
+    async with served(with_lifespan(request)) as server:
+        with pytest.raises(type(error)) as raised:
+            await server.request()
+        assert raised.value is error
+        assert await request.outcomes() == ("failure", "failure")
+
+
+async def test_a_handler_that_answers_for_a_route_that_raised_is_failure() -> None:
+    """An answer that is sent while an error is handled is the handler's (1.6)."""
+
+    async def then(send: Send) -> None:
+        try:
+            fail()
+        except SomeError:
+            await send(START)
+
+    request = Request(then)
+    async with served(with_lifespan(request)) as server:
+        await server.request()
+        assert await request.outcomes() == ("failure", "failure")
+
+
+@pytest.mark.parametrize("in_child", [False, True])
+async def test_what_an_outer_handler_handles_is_no_failure(
+    in_child: bool,  # noqa: FBT001
+) -> None:
+    """An application may be called within an except block, and send from a child task (1.6)."""
+
+    async def then(send: Send) -> None:
+        async def send_start() -> None:
+            await send(START)
+
+        if in_child:
+            async with anyio.create_task_group() as group:
+                group.start_soon(send_start)
+        else:
+            await send_start()
+
+    request = Request(then)
+    async with served(with_lifespan(request)) as server:
+        try:
+            fail()
+        except SomeError:
+            await server.request()
+            assert isinstance(sys.exception(), SomeError)
+        assert await request.outcomes() == ("success", "success")
+
+
+@pytest.mark.parametrize(("status", "outcome"), [(200, "success"), (500, "failure")])
+async def test_of_a_route_in_a_task_of_its_own_the_status_is_seen(
+    status: int, outcome: str
+) -> None:
+    """Where the route's errors are answered out of sight, its status must do (1.6)."""
+
+    async def then(_: Send) -> None: ...
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(request, scope, receive, send)
+        await send({**START, "status": status})
+
+    request = Request(then)
+    async with served(with_lifespan(app)) as server:
+        await server.request()
+        assert await request.outcomes() == (outcome, outcome)
+
+
+async def test_a_route_that_raises_after_its_answer_has_begun_fails_then() -> None:
+    """What ran after the route has run; what comes after the response is a failure's (1.6)."""
+
+    async def then(send: Send) -> None:
+        await send(START)
+        raise SomeError
+
+    request = Request(then)
+    async with served(with_lifespan(request)) as server:
+        with pytest.raises(SomeError):
+            await server.request()
+        assert await request.outcomes() == ("success", "failure")
+
+
+@pytest.mark.parametrize("takes", [[], ["http.response.start"]])
+async def test_a_client_that_takes_no_more_is_no_failure(takes: list[str]) -> None:
+    """A server that refuses a message has a client that went away (1.7)."""
+
+    async def refuse(message: Message) -> None:
+        if message["type"] not in takes:
+            raise OSError
+
+    async def then(send: Send) -> None:
+        await send(START)
+        await send(BODY)
+
+    request = Request(then)
+    async with served(with_lifespan(request)) as server:
+        with pytest.raises(OSError):  # noqa: PT011 - it is the server's own
+            await server.request(send=refuse)
+        assert await request.outcomes() == ("success", "success")
+
+
+async def test_a_client_that_takes_no_more_is_no_failure_for_who_schedules_then() -> None:
+    """It makes no difference whether tasks were used before the client went away (1.7)."""
+
+    async def refuse(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            raise OSError
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await answer(scope, receive, send)
+        finally:
+            scheduled.append(get_scheduler(scope).after_response.schedule(len, "four"))
+
+    scheduled: list[Task] = []
+    async with served(with_lifespan(route)) as server:
+        with pytest.raises(OSError):  # noqa: PT011 - it is the server's own
+            await server.request(send=refuse)
+        await over(*scheduled)
+
+    assert scheduled[0].state is TaskState.SUCCEEDED
+
+
+async def test_a_request_that_is_cancelled_brings_its_phases() -> None:
+    """Neither a phase nor a running task is lost with a request that is cut off (1.7)."""
+    inside = anyio.Event()
+
+    async def then(send: Send) -> None:
+        await send(START)
+        await until_cancelled(inside)
+
+    request = Request(then)
+    async with served(with_lifespan(request)) as server:
+        async with anyio.create_task_group() as group:
+            group.start_soon(server.request)
+            await inside.wait()
+            group.cancel_scope.cancel()
+        assert await request.outcomes() == ("success", "success")
+
+
+# WebSockets
+
+
+class Disconnect(Exception):  # noqa: N818 - as frameworks name it
+    """What a framework tells a WebSocket route that the client has gone."""
+
+
+def websocket(*then: str, error: Exception | None = None) -> Request:
+    """Make a WebSocket route that sends messages, in an except block if there is an error."""
+
+    async def send_all(send: Send) -> None:
+        for message in then:
+            await send({"type": message})
+
+    async def act(send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        if error is None:
+            await send_all(send)
+            return
+        try:
+            raise error
+        except type(error):
+            await send_all(send)
+            if not then:
+                raise
+
+    return Request(act, "websocket")
+
+
+@pytest.mark.parametrize(
+    ("request_", "outcomes"),
+    [
+        (websocket("websocket.send", "websocket.close"), ("success", "success")),
+        (websocket("websocket.http.response.start"), ("success", "success")),
+        (websocket("websocket.close", error=Disconnect()), ("success", "success")),
+        (websocket("websocket.close", error=SomeError()), None),
+    ],
+)
+async def test_a_websocket_that_ends_by_itself_succeeds(
+    request_: Request, outcomes: tuple[str, str] | None
+) -> None:
+    """A route may close, deny or notice that the client has gone (1.6, 1.7, 1.8)."""
+    app = with_lifespan(request_)
+    async with served(app, disconnects=(Disconnect,)) as server:
+        assert (await server.request("websocket"))[0] == "websocket.accept"
+        assert outcomes is None or await request_.outcomes() == outcomes
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"), [(Disconnect(), "success"), (SomeError(), "failure")]
+)
+async def test_a_websocket_that_raises_fails_unless_its_client_has_gone(
+    error: Exception, outcome: str
+) -> None:
+    """Only the framework's own exceptions for that are no failure (1.6, 1.7)."""
+    request = websocket(error=error)
+    async with served(with_lifespan(request), disconnects=(Disconnect,)) as server:
+        with pytest.raises(type(error)):
+            await server.request("websocket")
+        assert await request.outcomes() == (outcome, outcome)
+
+
+# Without the middleware
+
+
+async def test_an_adapter_may_serve_requests_with_a_runner_of_its_own() -> None:
+    """`serve` and `lifespan_scheduler` are all that it takes (6.2)."""
+    request = Request(lambda send: send(START))
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await serve(request, scope, receive, send, TasksScheduler(runner))
+
+    async with TaskRunner() as runner:
+        with lifespan_scheduler(runner) as tasks:
+            assert current_tasks() is tasks
+            task = tasks.after_response.schedule(len, "four")
+            assert await task.wait() == 4
+            assert task.phase is Phase.AFTER_RESPONSE
+        await Server(app, None).request()
+        assert await request.outcomes() == ("success", "success")
+
+
+async def test_requests_that_use_no_tasks_leave_no_trace(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A request without tasks passes, whether it answers or raises."""
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        await answer(scope, receive, send)
+        raise SomeError
+
+    async def silent(scope: Scope, receive: Receive, send: Send) -> None:
+        raise SomeError
+
+    for app in (route, silent):
+        async with served(with_lifespan(app)) as server:
+            with pytest.raises(SomeError):
+                await server.request()
+
+    assert logged(caplog) == []

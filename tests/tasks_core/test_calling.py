@@ -1,0 +1,417 @@
+from __future__ import annotations
+
+import types
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from functools import partial, wraps
+from threading import get_ident
+from typing import Any, NoReturn
+from unittest.mock import AsyncMock, MagicMock, Mock, create_autospec
+
+import pytest
+from tasks_core import TasksScheduler
+from tasks_core._calling import check_call, describe, is_async
+
+from tests.tasks_core.stage import open_runner
+
+
+def add(a: int, b: int = 2, *, c: int = 3) -> int:
+    return a + b + c
+
+
+untyped: Any = add  # what checkers know nothing of
+
+
+async def add_async(a: int, b: int = 2, *, c: int = 3) -> int:
+    return a + b + c
+
+
+def collect(*numbers: int) -> int:
+    return sum(numbers)
+
+
+def generate() -> Generator[int]:
+    yield 1
+
+
+async def generate_async() -> AsyncGenerator[int]:
+    yield 1
+
+
+@types.coroutine
+def old_style() -> Generator[None, None, str]:
+    yield from ()
+    return "old"
+
+
+@wraps(add_async)
+def sync_around_async(*args: Any, **kwargs: Any) -> Awaitable[int]:
+    return add_async(*args, **kwargs)
+
+
+@wraps(add)
+async def async_around_sync(*args: Any, **kwargs: Any) -> int:
+    return add(*args, **kwargs)
+
+
+@wraps(add)
+def without_b(a: int) -> int:
+    return add(a)
+
+
+numbers: list[int] = []
+
+
+class Sender:
+    def send(self, to: str) -> str:
+        return to
+
+    async def send_async(self, to: str) -> str:
+        return to
+
+    @classmethod
+    async def of_class(cls) -> str:
+        return cls.__name__
+
+    @staticmethod
+    async def static() -> str:
+        return "static"
+
+    def generate(self) -> Generator[int]:
+        yield 1
+
+
+class Callee:
+    def __call__(self, to: str) -> str:
+        return to
+
+
+class AsyncCallee:
+    async def __call__(self, to: str) -> str:
+        return to
+
+
+class GeneratorCallee:
+    def __call__(self) -> Generator[int]:
+        yield 1
+
+
+class AsyncGeneratorCallee:
+    async def __call__(self) -> AsyncGenerator[int]:
+        yield 1
+
+
+class Ready:
+    """An object that can be awaited, and is made in a thread."""
+
+    def __init__(self) -> None:
+        self.thread = get_ident()
+
+    def __await__(self) -> Generator[None, None, int]:
+        yield from ()
+        return self.thread
+
+
+class HostileName:
+    """A callable whose name cannot be read."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise RuntimeError(name) if name == "__qualname__" else AttributeError(name)
+
+    def __call__(self) -> str:
+        return "called"
+
+
+class HostileToAll(HostileName):
+    """A callable that refuses whatever else it is asked for, as some proxies do."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise RuntimeError(name)
+
+
+class OddName:
+    def __getattr__(self, name: str) -> object:
+        if name == "__qualname__":
+            return 1
+        raise AttributeError(name)
+
+    def __call__(self) -> None: ...
+
+
+class NoSignature:
+    __signature__ = "none"
+
+    def __call__(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("func", "name"),
+    [
+        (add, "add"),
+        (partial(add, 1), "add"),
+        (partial(partial(add, 1), 2), "add"),
+        (Sender().send, "Sender.send"),
+        (partial(Sender().send, "x"), "Sender.send"),
+        (Sender, "Sender"),
+        (Callee(), "Callee"),
+        (partial(Callee(), "x"), "Callee"),
+        (len, "len"),
+        (numbers.append, "list.append"),
+        (sync_around_async, "add_async"),
+        (HostileName(), "HostileName"),
+        (OddName(), "OddName"),
+        (Mock(), "Mock"),
+        (None, "NoneType"),
+    ],
+)
+def test_a_function_is_described_by_its_qualified_name(func: object, name: str) -> None:
+    """Functions have a name in logs; what has none is named after its type (contract 4.2)."""
+    assert describe(func).rpartition("<locals>.")[2] == name
+
+
+@pytest.mark.parametrize(
+    "func",
+    [
+        add_async,
+        partial(add_async, 1),
+        partial(partial(add_async, 1), 2),
+        Sender().send_async,
+        partial(Sender().send_async, "x"),
+        Sender.of_class,
+        Sender.static,
+        AsyncCallee(),
+        partial(AsyncCallee(), "x"),
+        old_style,
+        partial(old_style),
+        async_around_sync,
+        AsyncMock(),
+    ],
+)
+def test_what_only_makes_an_awaitable_is_async(func: Callable[..., object]) -> None:
+    """Partials, methods, callable objects and wrapped functions are recognised (contract 2.1)."""
+    assert is_async(func)
+
+
+@pytest.mark.parametrize(
+    "func",
+    [
+        add,
+        partial(add, 1),
+        Sender().send,
+        Sender,
+        AsyncCallee,
+        Callee(),
+        partial(Callee(), "x"),
+        len,
+        numbers.append,
+        sync_around_async,
+        lambda: add_async(1),
+        Mock(),
+        MagicMock(),
+        HostileName,
+    ],
+)
+def test_what_does_anything_else_when_called_is_sync(func: Callable[..., object]) -> None:
+    """A sync wrapper around an async function may block, so it is sync (contract 2.1)."""
+    assert not is_async(func)
+
+
+FITTING: list[tuple[object, tuple[object, ...], dict[str, object]]] = [
+    (add, (1,), {}),
+    (add, (1, 2), {"c": 3}),
+    (add, (), {"a": 1}),
+    (add_async, (1, 2), {}),
+    (collect, (), {}),
+    (collect, (1, 2, 3), {}),
+    (partial(add, 1), (2,), {}),
+    (partial(add, c=1), (2,), {"c": 2}),
+    (Sender().send, ("x",), {}),
+    (Sender().send, (), {"to": "x"}),
+    (Sender.send, (Sender(), "x"), {}),
+    (types.MethodType(Callee(), "x"), (), {}),
+    (Callee(), ("x",), {}),
+    (Sender, (), {}),
+    (len, ([],), {}),
+    (print, ("any", 1), {"sep": ""}),
+    (dict.fromkeys, ("ab",), {}),
+    (without_b, (1,), {}),
+    (sync_around_async, (1, 2), {}),
+    (old_style, (), {}),
+    (Mock(), (1,), {"a": 2}),
+    (AsyncMock(), (1,), {"a": 2}),
+    (NoSignature(), (1, 2, 3), {}),
+]
+
+
+@pytest.mark.parametrize(
+    ("func", "args", "kwargs"),
+    FITTING,
+)
+def test_what_can_be_called_so_passes(
+    func: object, args: tuple[object, ...], kwargs: dict[str, object]
+) -> None:
+    """Arguments that fit, or may fit a signature that nobody can read, pass (contract 2.2)."""
+    check_call(func, args, kwargs)
+    check_call(func, args, kwargs)  # and again, with the signature at hand
+
+
+UNFIT: list[tuple[object, tuple[object, ...], dict[str, object], str]] = [
+    (add, (), {}, "add"),
+    (add, (1, 2, 3), {}, "add"),
+    (add, (1,), {"d": 1}, "add"),
+    (add, (1,), {"a": 1}, "add"),
+    (add_async, (), {}, "add_async"),
+    (partial(add, 1), (2, 3), {}, "add"),
+    (partial(untyped, 1, 2, 3), (), {}, "add"),
+    (Sender().send, (), {}, "Sender.send"),
+    (Sender().send, ("x", "y"), {}, "Sender.send"),
+    (Callee(), (), {}, "Callee"),
+    (Sender, (1,), {}, "Sender"),
+    (len, ([], []), {}, "len"),
+    (without_b, (1, 2), {}, "add"),
+    (create_autospec(Callee()), (), {}, ""),
+    (collect, (), {"name": "nightly"}, "collect"),
+]
+
+
+@pytest.mark.parametrize(
+    ("func", "args", "kwargs", "name"),
+    UNFIT,
+)
+def test_arguments_that_do_not_fit_are_refused(
+    func: object, args: tuple[object, ...], kwargs: dict[str, object], name: str
+) -> None:
+    """The error names the function and says where settings go (contract 2.2)."""
+    with pytest.raises(TypeError, match=rf"schedule\(.*{name}, .*settings such as name="):
+        check_call(func, args, kwargs)
+
+
+@pytest.mark.parametrize(
+    ("func", "name"),
+    [
+        (generate, "generate"),
+        (generate_async, "generate_async"),
+        (partial(generate), "generate"),
+        (Sender().generate, "Sender.generate"),
+        (partial(generate_async), "generate_async"),
+        (GeneratorCallee(), "GeneratorCallee"),
+        (AsyncGeneratorCallee(), "AsyncGeneratorCallee"),
+    ],
+)
+def test_a_generator_function_is_refused(func: object, name: str) -> None:
+    """Nothing would ever run a generator, so the error says so (contract 2.2)."""
+    with pytest.raises(TypeError, match=rf"{name} is a generator .* a function that loops over it"):
+        check_call(func, (), {})
+
+
+@pytest.mark.parametrize(
+    ("thing", "name"),
+    [(None, "NoneType"), (1, "int"), ("add", "str"), (generate(), "generator"), (Ready(), "Ready")],
+)
+def test_what_cannot_be_called_is_refused(thing: object, name: str) -> None:
+    """The error names what was passed and says what to pass (contract 2.2)."""
+    with pytest.raises(TypeError, match=rf"{name} cannot be called: pass the function first"):
+        check_call(thing, (), {})
+
+
+def test_a_coroutine_object_is_refused() -> None:
+    """The error says how to write it; no warning of an unawaited coroutine follows (2.2)."""
+    with pytest.raises(TypeError, match=r"write schedule\(add_async, ...\)"):
+        check_call(add_async(1), (), {})
+
+
+@pytest.mark.anyio
+async def test_schedule_refuses_in_the_traceback_of_its_caller() -> None:
+    """Every way to schedule raises at once, and no task is left behind (contract 2.2)."""
+    async with open_runner() as runner:
+        tasks = TasksScheduler(runner)
+        wrong: Any = 1
+        wrong_call: Any = partial(add)
+        for schedule in (tasks.schedule, tasks.after_route.schedule, tasks.task().schedule):
+            with pytest.raises(TypeError, match="int cannot be called"):
+                schedule(wrong)
+            with pytest.raises(TypeError, match="missing a required argument: 'a'"):
+                schedule(wrong_call)
+
+        assert tasks.after_route.scheduled == ()
+
+
+@pytest.mark.anyio
+async def test_whatever_a_callable_is_it_is_called() -> None:
+    """Every kind of callable is run, and its awaited result is the task's (contract 2.1)."""
+    callables: list[tuple[partial[Any], object]] = [
+        (partial(add, 1), 6),
+        (partial(add_async, 1), 6),
+        (partial(async_around_sync, 1), 6),
+        (partial(Sender().send, "x"), "x"),
+        (partial(Sender().send_async, "x"), "x"),
+        (partial(Sender.of_class), "Sender"),
+        (partial(Sender.static), "static"),
+        (partial(Callee(), "x"), "x"),
+        (partial(AsyncCallee(), "x"), "x"),
+        (partial(old_style), "old"),
+        (partial(len, "four"), 4),
+        (partial(AsyncMock(return_value=1)), 1),
+        (partial(Mock(return_value=1)), 1),
+        (partial(list, "ab"), ["a", "b"]),
+    ]
+    async with open_runner() as runner:
+        tasks = TasksScheduler(runner)
+        for func, result in callables:
+            assert await tasks.schedule(func).wait() == result
+            assert await tasks.schedule(func.func, *func.args).wait() == result
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "anyio_backend",
+    [
+        "asyncio",
+        "trio",
+    ],
+)
+@pytest.mark.parametrize("func", [sync_around_async, Mock(side_effect=add_async)])
+async def test_a_coroutine_that_a_sync_function_returns_is_awaited(
+    func: Callable[[int], Awaitable[int]],
+) -> None:
+    """A sync wrapper around an async function runs to the end (contract 2.1)."""
+    async with open_runner() as runner:
+        assert await TasksScheduler(runner).schedule(func, 1).wait() == 6
+
+
+@pytest.mark.anyio
+async def test_what_a_sync_function_returns_is_awaited_on_the_event_loop() -> None:
+    """Anything awaitable is awaited, never dropped, be it made by a class (contract 2.1)."""
+    async with open_runner() as runner:
+        task = TasksScheduler(runner).schedule(Ready)
+
+        assert await task.wait() != get_ident()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "kind",
+    [
+        HostileName,
+        HostileToAll,
+    ],
+)
+async def test_a_callable_with_hostile_attributes_can_be_scheduled(
+    kind: type[HostileName],
+) -> None:
+    """What can be called is run, whatever its attributes do when they are read (2.1, 4.1)."""
+    async with open_runner() as runner:
+        task = TasksScheduler(runner).schedule(kind())
+
+        assert await task.wait() == "called"
+        assert task.name == kind.__name__
+
+
+def test_a_keyboard_interrupt_passes_through_attributes() -> None:
+    """Ctrl-C that hits while a name is read is not taken for hostility (4.1)."""
+
+    class Interrupted:
+        def __getattr__(self, name: str) -> NoReturn:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        describe(Interrupted())

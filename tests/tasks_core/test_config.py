@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, fields, replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tasks_core import Task, TaskConfig, TaskRunner, TasksScheduler
+
+
+def log_it(task: Task, error: Exception) -> None: ...
+
+
+async def log_it_later(task: Task, error: Exception) -> None: ...
+
+
+# What each field may be set to, what is false among it; a field that is missing here fails a test.
+VALUES: dict[str, list[object]] = {
+    "name": ["", "a", "b"],
+    "shield": [False, True],
+    "on_error": [log_it, log_it_later],
+    "run_on": ["success", "failure", "always"],
+}
+NAMES = [field.name for field in fields(TaskConfig)]
+
+configs = st.builds(
+    TaskConfig, **{name: st.sampled_from([None, *values]) for name, values in VALUES.items()}
+)
+
+
+def test_these_tests_know_every_field() -> None:
+    """A field of which these tests know no values is noticed (contract 3.2)."""
+    assert list(VALUES) == NAMES
+
+
+def test_nothing_is_set_by_default() -> None:
+    """Every field is None by default (contract 3.1)."""
+    assert [getattr(TaskConfig(), name) for name in NAMES] == [None] * len(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_config_is_immutable(name: str) -> None:
+    """A field cannot be assigned, and none can be added (contract 3.1)."""
+    config = TaskConfig()
+
+    with pytest.raises(FrozenInstanceError):
+        setattr(config, name, VALUES[name][0])
+    with pytest.raises((AttributeError, TypeError)):
+        object.__setattr__(config, "another", 1)
+
+
+def test_settings_are_passed_by_name() -> None:
+    """A config takes keyword arguments only, so that fields may be added in any place."""
+    with pytest.raises(TypeError):
+        TaskConfig("name")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+@given(configs, configs, configs)
+def test_merging_is_associative(a: TaskConfig, b: TaskConfig, c: TaskConfig) -> None:
+    """How layers are grouped does not matter (contract 3.2)."""
+    assert a.merge(b).merge(c) == a.merge(b.merge(c))
+
+
+@given(configs)
+def test_the_empty_config_is_the_identity(config: TaskConfig) -> None:
+    """A layer that sets nothing changes nothing, on either side (contract 3.2)."""
+    assert TaskConfig().merge(config) == config
+    assert config.merge(TaskConfig()) == config
+
+
+@given(configs)
+def test_merging_twice_is_merging_once(config: TaskConfig) -> None:
+    """A layer over itself is itself (contract 3.2)."""
+    assert config.merge(config) == config
+
+
+@given(configs, configs)
+def test_the_later_layer_wins_where_it_sets_a_value(a: TaskConfig, b: TaskConfig) -> None:
+    """Each field is the other's where that is not None, else one's own (contract 3.2)."""
+    merged = a.merge(b)
+
+    for name in NAMES:
+        ours, theirs = getattr(a, name), getattr(b, name)
+        assert getattr(merged, name) is (ours if theirs is None else theirs)
+
+
+@given(configs, configs)
+def test_merging_changes_neither_config(a: TaskConfig, b: TaskConfig) -> None:
+    """A merge makes a new config (contract 3.2)."""
+    before = replace(a), replace(b)
+
+    merged = a.merge(b)
+
+    assert (a, b) == before
+    assert merged is not a
+    assert merged is not b
+
+
+@pytest.mark.parametrize(
+    ("name", "weaker", "stronger"),
+    [("shield", True, False), ("name", "nightly", "")],
+)
+def test_a_false_value_is_a_value(name: str, weaker: object, stronger: object) -> None:
+    """False and the empty string win over a layer below (contract 3.2)."""
+    settings: list[dict[str, Any]] = [{name: weaker}, {name: stronger}]
+    below, above = (TaskConfig(**each) for each in settings)
+
+    assert getattr(below.merge(above), name) == stronger
+
+
+@given(configs, configs, configs, configs)
+def test_the_layers_of_a_task_merge_weakest_first(
+    application: TaskConfig, router: TaskConfig, first: TaskConfig, second: TaskConfig
+) -> None:
+    """The application's layer is below the scheduler's, that below the task's (contract 3.3)."""
+    tasks = TasksScheduler(TaskRunner(config=application), router)
+    settings: list[dict[str, Any]] = [
+        {name: getattr(layer, name) for name in NAMES} for layer in (first, second)
+    ]
+
+    batch = tasks.after_route.task(**settings[0]).task(**settings[1])
+
+    assert batch.config == application.merge(router).merge(first).merge(second)
+    assert tasks.config == application.merge(router)
+    assert tasks.task(**settings[0]).config == application.merge(router).merge(first)
+
+
+@pytest.mark.parametrize(("shield", "shielded"), [(None, False), (False, False), (True, True)])
+def test_a_task_is_not_shielded_unless_it_says_so(shield: bool | None, shielded: bool) -> None:  # noqa: FBT001
+    """The default of shield is false (contract 3.1)."""
+    assert TaskConfig(shield=shield).shielded is shielded
+
+
+def test_a_name_that_is_no_string_is_refused() -> None:
+    """The error says what to pass instead (contract 2.2)."""
+    with pytest.raises(TypeError, match=r"name must be a string, not int: pass str"):
+        TaskConfig(name=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def test_an_error_handler_that_cannot_be_called_is_refused() -> None:
+    """The error says what to pass instead (contract 2.2)."""
+    with pytest.raises(TypeError, match=r"on_error must be callable, not str: pass a function"):
+        TaskConfig(on_error="log")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("run_on", ["", "Success", "never", 1, []])
+def test_an_unknown_outcome_is_refused(run_on: Any) -> None:
+    """The error names the three outcomes (contract 2.2)."""
+    with pytest.raises(ValueError, match=r'"success", "failure" or "always", not'):
+        TaskConfig(run_on=run_on)

@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import threading
+from contextvars import ContextVar
+
+import anyio
+import pytest
+from anyio import from_thread, to_thread
+from tasks_core import Phase, TasksScheduler
+
+from tests.tasks_core.stage import GUARD, open_runner, over
+
+pytestmark = pytest.mark.anyio
+
+MANY = 50
+
+
+async def test_async_tasks_begin_in_the_order_of_their_scheduling() -> None:
+    """Async tasks take their first steps in order, whatever the event loop shuffles (1.4)."""
+    begun: list[int] = []
+
+    async def note(number: int) -> None:
+        begun.append(number)
+        await anyio.lowlevel.checkpoint()
+
+    async with open_runner() as runner:
+        tasks = TasksScheduler(runner)
+        await over(*[tasks.schedule(note, number) for number in range(MANY)])
+
+    assert begun == list(range(MANY))
+
+
+@pytest.mark.parametrize("thread_limit", [1, MANY])
+async def test_sync_tasks_begin_in_the_order_of_their_scheduling(thread_limit: int) -> None:
+    """Sync tasks are called in order, be there a thread for each or one for all (1.4)."""
+    begun: list[int] = []
+    async with open_runner(thread_limit=thread_limit) as runner:
+        tasks = TasksScheduler(runner)
+        await over(*[tasks.schedule(begun.append, number) for number in range(MANY)])
+
+    assert begun == list(range(MANY))
+
+
+@pytest.mark.parametrize(
+    "anyio_backend",
+    [
+        "asyncio",
+        "trio",
+    ],
+)
+async def test_sync_tasks_that_waited_for_threads_begin_in_order() -> None:
+    """Threads that become free at the same moment are given out in order (1.4)."""
+    begun: list[int] = []
+    together = threading.Barrier(2)
+
+    def note(number: int) -> None:
+        begun.append(number)
+        together.wait(GUARD)
+
+    async with open_runner(thread_limit=2) as runner:
+        tasks = TasksScheduler(runner)
+        scheduled = [tasks.schedule(note, number) for number in range(MANY)]
+        await over(*scheduled)
+
+    assert begun == list(range(MANY))
+
+
+async def test_sync_tasks_begin_in_order_where_some_were_cancelled() -> None:
+    """Those that gave up waiting for a thread do not mix up the others (1.4, 2.6)."""
+    begun: list[int] = []
+    together = threading.Barrier(2)
+
+    def note(number: int) -> None:
+        begun.append(number)
+        together.wait(GUARD)
+
+    async with open_runner(thread_limit=2) as runner:
+        tasks = TasksScheduler(runner)
+        go = threading.Event()
+        first = [tasks.schedule(go.wait, GUARD) for _ in range(2)]
+        scheduled = [tasks.schedule(note, number) for number in range(2 * MANY)]
+        await tasks.begun()
+        cancelled = [task.cancel() for task in scheduled[1::2]]
+        await over(*scheduled[1::2])
+        go.set()
+        await over(*first, *scheduled)
+
+    assert cancelled == [True] * MANY
+    assert begun == list(range(0, 2 * MANY, 2))
+
+
+async def test_phases_begin_in_order() -> None:
+    """All of a phase has begun before the next begins (1.4)."""
+    begun: list[str] = []
+
+    async def note(phase: str) -> None:
+        begun.append(phase)
+
+    async with open_runner() as runner:
+        tasks = TasksScheduler(runner)
+        last = tasks.after_response.schedule(note, "response")
+        tasks.after_route.schedule(note, "route")
+        tasks.schedule(note, "immediate")
+        tasks.reach(Phase.AFTER_ROUTE)
+        tasks.reach(Phase.AFTER_RESPONSE)
+        await over(last)
+
+    assert begun == ["immediate", "route", "response"]
+
+
+async def test_tasks_of_a_phase_run_concurrently() -> None:
+    """A task that waits for one scheduled after it does not wait in vain (1.4)."""
+    async with open_runner() as runner:
+        tasks = TasksScheduler(runner)
+        opened, gate = anyio.Event(), threading.Event()
+
+        async def open_it() -> None:
+            opened.set()
+
+        opens = tasks.after_route.schedule(opened.wait)
+        gates = tasks.after_route.schedule(gate.wait, GUARD)
+        tasks.after_route.schedule(open_it)
+        tasks.after_route.schedule(gate.set)
+        tasks.reach(Phase.AFTER_ROUTE)
+
+        await opens.wait()
+        assert await gates.wait()
+
+
+async def test_async_tasks_have_run_their_first_step_once_begun_returns() -> None:
+    """`begun` needs to be awaited once, however many tasks there are (contract 1.1, 1.2)."""
+    begun: list[int] = []
+
+    async def note(number: int) -> None:
+        begun.append(number)
+        await anyio.sleep_forever()
+
+    async with open_runner() as runner:
+        tasks = TasksScheduler(runner)
+        for number in range(MANY):
+            tasks.after_route.schedule(note, number)
+        tasks.reach(Phase.AFTER_ROUTE)
+        assert begun == []
+
+        await tasks.begun()
+        assert begun == list(range(MANY))
+
+
+async def test_sync_tasks_are_in_a_thread_once_begun_returns() -> None:
+    """They run even while the event loop's thread is blocked from then on (contract 1.2).
+
+    This is the test that fails where anyio takes more turns of the event loop to hand a function
+    to a thread than a backend's `begun` waits for.
+    """
+    async with open_runner(thread_limit=MANY) as runner:
+        tasks = TasksScheduler(runner)
+        called = [threading.Event() for _ in range(MANY)]
+        for event in called:
+            tasks.after_route.schedule(event.set)
+        tasks.reach(Phase.AFTER_ROUTE)
+
+        await tasks.begun()
+        assert [event.wait(5) for event in called] == [True] * MANY
+
+
+async def test_a_single_sync_task_is_in_a_thread_once_begun_returns() -> None:
+    """The first thread that is ever needed is there as well (contract 1.2)."""
+    async with open_runner() as runner:
+        tasks = TasksScheduler(runner)
+        called = threading.Event()
+        tasks.schedule(called.set)
+
+        await tasks.begun()
+        assert called.wait(5)
+
+
+async def test_begun_waits_for_no_thread_that_is_not_free() -> None:
+    """The response does not wait for a slot (contract 1.2)."""
+    release = threading.Event()
+    async with open_runner(thread_limit=1) as runner:
+        tasks = TasksScheduler(runner)
+        tasks.schedule(release.wait, GUARD)
+        second = tasks.schedule(release.wait, GUARD)
+
+        await tasks.begun()
+        assert not second.started.is_set()
+        release.set()
+        await second.wait()
+
+
+async def test_begun_waits_for_no_task_to_finish() -> None:
+    """A task that never ends does not hold the response (contract 1.2)."""
+    async with open_runner() as runner:
+        tasks = TasksScheduler(runner)
+        task = tasks.schedule(anyio.sleep_forever)
+
+        await tasks.begun()
+        assert task.state == "running"
+
+
+async def test_what_a_sync_route_scheduled_has_begun_once_begun_returns() -> None:
+    """Tasks scheduled in a worker thread have begun like others (contract 1.1, 2.3)."""
+    begun: list[int] = []
+
+    async def note(number: int) -> None:
+        begun.append(number)
+
+    async with open_runner() as runner:
+        tasks = TasksScheduler(runner)
+        called = threading.Event()
+
+        def route() -> None:
+            for number in range(MANY):
+                tasks.schedule(note, number)
+            tasks.schedule(called.set)
+
+        await to_thread.run_sync(route)
+        await tasks.begun()
+        assert begun == list(range(MANY))
+        assert called.wait(5)
+
+
+async def test_a_task_may_schedule_another() -> None:
+    """Async and sync tasks may schedule, for any phase (contract 1.5, 2.3)."""
+    begun: list[str] = []
+    async with open_runner() as runner:
+        tasks = TasksScheduler(runner)
+        tasks.reach(Phase.AFTER_RESPONSE)
+
+        def from_thread_too() -> None:
+            last = tasks.after_route.schedule(begun.append, "last")
+            from_thread.run(last.wait)
+
+        async def first() -> None:
+            begun.append("first")
+            await tasks.after_response.schedule(from_thread_too).wait()
+
+        await tasks.schedule(first).wait()
+
+    assert begun == ["first", "last"]
+
+
+@pytest.mark.parametrize("sync", [False, True])
+@pytest.mark.parametrize("phase", ["immediate", "after_route"])
+async def test_a_task_runs_in_the_context_of_its_scheduling(
+    phase: str,
+    sync: bool,  # noqa: FBT001
+) -> None:
+    """It sees the variables as of then, and what it changes stays its own (contract 2.4)."""
+    variable: ContextVar[str] = ContextVar("variable", default="unset")
+
+    def read() -> str:
+        before = variable.get()
+        variable.set("task")
+        return before
+
+    async def read_async() -> str:
+        return read()
+
+    async with open_runner() as runner:
+        tasks = TasksScheduler(runner)
+        batch = tasks.after_route if phase == "after_route" else tasks.task()
+        variable.set("scheduled")
+        task = batch.schedule(read) if sync else batch.schedule(read_async)
+        variable.set("later")
+        tasks.reach(Phase.AFTER_ROUTE)
+
+        assert await task.wait() == "scheduled"
+        assert variable.get() == "later"

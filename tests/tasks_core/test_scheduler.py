@@ -1,0 +1,389 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import product
+from threading import RLock
+from types import TracebackType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tasks_core import (
+    Phase,
+    RunOn,
+    Task,
+    TaskConfig,
+    TasksError,
+    TasksScheduler,
+    TasksUninitializedError,
+    current_task,
+    current_tasks,
+)
+from tasks_core._calling import Threads
+
+RUN_ON: tuple[RunOn, ...] = ("success", "failure", "always")
+
+
+class Lock:
+    """A lock that knows whether it is held."""
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self.held = 0
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self.held += 1
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.held -= 1
+        self._lock.release()
+
+
+class Host:
+    """A runner without an event loop, which notes what it is asked for."""
+
+    def __init__(self, config: TaskConfig | None = None) -> None:
+        self.config = config or TaskConfig()
+        self.lock = Lock()
+        self.accepted: list[Task] = []
+        self.started: list[Task] = []
+        self.skipped: list[Task] = []
+        self.asked_for_begun = 0
+
+    @property
+    def threads(self) -> Threads:
+        raise NotImplementedError
+
+    def accept(self, task: Task) -> None:
+        assert self.lock.held
+        self.accepted.append(task)
+
+    def start(self, tasks: Sequence[Task]) -> None:
+        assert not self.lock.held  # a start may run user code: a task's name, a logging handler
+        self.started += tasks
+
+    def skip(self, tasks: Sequence[Task], *, request_failed: bool) -> None:
+        assert not self.lock.held
+        self.skipped += tasks
+
+    def cancel(self, task: Task) -> bool:
+        return True
+
+    async def begun(self) -> None:
+        self.asked_for_begun += 1
+
+
+def nothing(number: int = 0) -> int:
+    return number
+
+
+def run(coroutine_function: Callable[[], Any]) -> None:
+    """Run a coroutine that never waits, without an event loop."""
+    with pytest.raises(StopIteration):
+        coroutine_function().send(None)
+
+
+def test_phases_come_in_order_and_know_their_names() -> None:
+    """Phases compare as they follow each other, and are written as in code (contract 1)."""
+    assert Phase.IMMEDIATE < Phase.AFTER_ROUTE < Phase.AFTER_RESPONSE
+    assert [str(phase) for phase in Phase] == ["immediate", "after_route", "after_response"]
+
+
+def test_an_immediate_task_is_started_at_once() -> None:
+    """What is scheduled without a phase does not wait for one (contract 1.1)."""
+    host = Host()
+
+    task = TasksScheduler(host).schedule(nothing)
+
+    assert host.accepted == host.started == [task]
+    assert task.phase is Phase.IMMEDIATE
+
+
+def test_tasks_of_later_phases_wait_for_theirs() -> None:
+    """A phase starts its own tasks, and none of a later one (contract 1.2, 1.3)."""
+    host = Host()
+    tasks = TasksScheduler(host)
+    response = tasks.after_response.schedule(nothing)
+    route = tasks.after_route.schedule(nothing)
+    assert host.accepted == [response, route]
+    assert host.started == []
+
+    tasks.reach(Phase.AFTER_ROUTE)
+    assert host.started == [route]
+
+    tasks.reach(Phase.AFTER_RESPONSE)
+    assert host.started == [route, response]
+
+
+def test_a_phase_starts_its_tasks_in_the_order_of_their_scheduling() -> None:
+    """Whatever batch they were scheduled with, tasks start in order (contract 1.4)."""
+    host = Host()
+    tasks = TasksScheduler(host)
+    scheduled: list[Task] = []
+    for number in range(10):
+        batch = tasks.after_route.task(name="odd") if number % 2 else tasks.after_route
+        scheduled.append(batch.schedule(nothing, number))
+
+    tasks.reach(Phase.AFTER_ROUTE)
+
+    assert host.started == scheduled
+
+
+def test_reaching_a_phase_reaches_those_before_it() -> None:
+    """A phase that was passed over begins first, in its place (contract 1.4)."""
+    host = Host()
+    tasks = TasksScheduler(host)
+    last = tasks.after_response.schedule(nothing)
+    first = tasks.after_route.schedule(nothing)
+
+    tasks.reach(Phase.AFTER_RESPONSE)
+
+    assert host.started == [first, last]
+
+
+def test_a_phase_is_reached_once() -> None:
+    """Reaching a phase again, or one before it, starts nothing twice."""
+    host = Host()
+    tasks = TasksScheduler(host)
+    task = tasks.after_route.schedule(nothing)
+
+    for phase in (Phase.AFTER_ROUTE, Phase.AFTER_ROUTE, Phase.IMMEDIATE):
+        tasks.reach(phase)
+
+    assert host.started == [task]
+
+
+@pytest.mark.parametrize("reached", [Phase.AFTER_ROUTE, Phase.AFTER_RESPONSE])
+def test_a_task_for_a_phase_that_has_begun_is_started_at_once(reached: Phase) -> None:
+    """Nothing that is scheduled late vanishes (contract 1.5)."""
+    host = Host()
+    tasks = TasksScheduler(host)
+    tasks.reach(reached)
+
+    late = tasks.after_route.schedule(nothing)
+    immediate = tasks.schedule(nothing)
+
+    assert host.started == [late, immediate]
+    assert late.phase is Phase.AFTER_ROUTE
+
+
+@pytest.mark.parametrize(
+    ("failed", "run_on", "late"), list(product([False, True], [None, *RUN_ON], [False, True]))
+)
+def test_the_outcome_of_the_request_decides_what_runs(
+    failed: bool,  # noqa: FBT001
+    run_on: RunOn | None,
+    late: bool,  # noqa: FBT001
+) -> None:
+    """Tasks of later phases run on success unless they say otherwise, also late ones (1.6)."""
+    host = Host()
+    tasks = TasksScheduler(host)
+    if late:
+        tasks.reach(Phase.AFTER_ROUTE, failed=failed)
+    task = tasks.after_route.task(run_on=run_on).schedule(nothing)
+    tasks.reach(Phase.AFTER_ROUTE, failed=failed)
+
+    runs = run_on == "always" or (run_on == "failure") == failed
+    assert host.started == ([task] if runs else [])
+    assert host.skipped == ([] if runs else [task])
+
+
+def test_an_immediate_task_runs_whatever_the_outcome() -> None:
+    """A failed request takes nothing from tasks that were handed over at once (contract 1.6)."""
+    host = Host()
+    tasks = TasksScheduler(host)
+    tasks.reach(Phase.AFTER_RESPONSE, failed=True)
+
+    task = tasks.task(run_on="success").schedule(nothing)
+
+    assert host.started == [task]
+
+
+def test_a_request_that_has_failed_stays_failed() -> None:
+    """A later phase cannot turn failure into success (contract 1.6)."""
+    host = Host()
+    tasks = TasksScheduler(host)
+    task = tasks.after_response.schedule(nothing)
+
+    tasks.reach(Phase.AFTER_ROUTE, failed=True)
+    tasks.reach(Phase.AFTER_RESPONSE, failed=False)
+
+    assert host.skipped == [task]
+
+
+def test_a_request_may_fail_after_its_route_has_succeeded() -> None:
+    """What ran after the route has run; what comes after the response is skipped (1.6)."""
+    host = Host()
+    tasks = TasksScheduler(host)
+    route, response = (tasks.after_route.schedule(nothing), tasks.after_response.schedule(nothing))
+
+    tasks.reach(Phase.AFTER_ROUTE)
+    tasks.reach(Phase.AFTER_RESPONSE, failed=True)
+
+    assert host.started == [route]
+    assert host.skipped == [response]
+
+
+def test_the_outcome_is_a_setting_like_any_other() -> None:
+    """The application's layer may say on which outcome tasks run (contract 1.6, 3.3)."""
+    host = Host(TaskConfig(run_on="always"))
+    tasks = TasksScheduler(host)
+    always = tasks.after_route.schedule(nothing)
+    success = tasks.after_route.task(run_on="success").schedule(nothing)
+
+    tasks.reach(Phase.AFTER_ROUTE, failed=True)
+
+    assert host.started == [always]
+    assert host.skipped == [success]
+
+
+def test_a_phase_tells_what_waits_for_it() -> None:
+    """`scheduled` holds the tasks of the phase in order, until it begins."""
+    tasks = TasksScheduler(Host())
+    named = tasks.after_route.task(name="named")
+    first, other, second = (
+        tasks.after_route.schedule(nothing),
+        tasks.after_response.schedule(nothing),
+        named.schedule(nothing),
+    )
+    assert list(tasks.after_route.scheduled) == list(named.scheduled) == [first, second]
+    assert list(tasks.after_response.scheduled) == [other]
+
+    tasks.reach(Phase.AFTER_ROUTE)
+    assert list(tasks.after_route.scheduled) == []
+    assert list(tasks.after_response.scheduled) == [other]
+
+
+def test_immediate_tasks_wait_for_no_phase() -> None:
+    """What is started at once is not listed as scheduled."""
+    tasks = TasksScheduler(Host())
+    batch = tasks.task(name="now")
+
+    batch.schedule(nothing)
+
+    assert batch.scheduled == ()
+
+
+def test_a_configured_batch_can_be_kept_and_used_again() -> None:
+    """Batches are immutable and share their scheduler's phases (contract 3.4)."""
+    host = Host()
+    tasks = TasksScheduler(host)
+    nightly = tasks.after_route.task(name="nightly", shield=True)
+    more = nightly.task(run_on="always")
+
+    one, two = nightly.schedule(nothing, 1), nightly.schedule(nothing, number=2)
+    three = more.schedule(nothing)
+
+    assert [task.name for task in (one, two, three)] == ["nightly"] * 3
+    assert (one.args, two.kwargs) == ((1,), {"number": 2})
+    assert nightly.config.run_on is None
+    assert three.config == TaskConfig(name="nightly", shield=True, run_on="always")
+    assert tasks.config == TaskConfig()
+
+
+def test_waiting_for_first_steps_asks_the_runner_only_if_something_was_started() -> None:
+    """A request without tasks costs no turn of the event loop (contract 1.2)."""
+    host = Host()
+    tasks = TasksScheduler(host)
+    tasks.after_route.task(run_on="failure").schedule(nothing)
+    tasks.reach(Phase.AFTER_ROUTE)
+    run(tasks.begun)
+    assert host.asked_for_begun == 0
+
+    tasks.schedule(nothing)
+    run(tasks.begun)
+    run(tasks.begun)
+    assert host.asked_for_begun == 1
+
+
+def test_a_scheduler_that_is_entered_is_the_current_one() -> None:
+    """`current_tasks` finds the innermost scheduler; leaving it reaches the last phase (6.2)."""
+    host = Host()
+    with TasksScheduler(host) as outer:
+        with TasksScheduler(host) as inner:
+            assert current_tasks() is inner
+            task = inner.after_response.schedule(nothing)
+        assert current_tasks() is outer
+
+    assert host.started == [task]
+    with pytest.raises(TasksUninitializedError, match=r"add_tasks(.|\n)*lifespan"):
+        current_tasks()
+
+
+def test_leaving_a_scheduler_by_an_error_means_failure() -> None:
+    """A block that raises is a request that has failed (contract 1.6)."""
+    host = Host()
+    task: Task | None = None
+
+    def serve() -> None:
+        nonlocal task
+        with TasksScheduler(host) as tasks:
+            task = tasks.after_response.schedule(nothing)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        serve()
+    assert host.skipped == [task]
+
+
+def test_no_task_runs_outside_of_a_task() -> None:
+    """`current_task` says where it can be called (contract 2.6)."""
+    with pytest.raises(TasksError, match="No task is running here: call current_task"):
+        current_task()
+
+
+def test_schedulers_and_batches_show_themselves() -> None:
+    """Both have a repr that tells their phase, for debugging."""
+    tasks = TasksScheduler(Host())
+    tasks.reach(Phase.AFTER_ROUTE, failed=True)
+
+    assert repr(tasks) == "<TasksScheduler begun=after_route failed=True>"
+    assert repr(tasks.after_response.task(name="x")).startswith(
+        "<TasksBatch phase=after_response config=TaskConfig(name='x'"
+    )
+
+
+operations = st.one_of(
+    st.tuples(st.just("schedule"), st.sampled_from(Phase), st.sampled_from([None, *RUN_ON])),
+    st.tuples(st.just("reach"), st.sampled_from(Phase), st.booleans()),
+)
+
+
+@given(st.lists(operations, max_size=30))
+def test_whatever_happens_each_task_is_started_or_skipped_once(
+    history: list[tuple[str, Phase, Any]],
+) -> None:
+    """No history of a request loses a task, runs one twice or out of its order (1.4, 1.5, 1.6)."""
+    host = Host()
+    tasks = TasksScheduler(host)
+    batches = {
+        Phase.IMMEDIATE: tasks.task(),
+        Phase.AFTER_ROUTE: tasks.after_route,
+        Phase.AFTER_RESPONSE: tasks.after_response,
+    }
+    begun, failed = Phase.IMMEDIATE, False
+    for kind, phase, setting in history:
+        if kind == "schedule":
+            task = batches[phase].task(run_on=setting).schedule(nothing)
+            runs = phase is Phase.IMMEDIATE or setting == "always"
+            runs = runs or ((setting or "success") == "failure") == failed
+            assert (task in host.started) == (phase <= begun and runs)
+        else:
+            failed = failed or (setting and phase > begun)
+            tasks.reach(phase, failed=setting)
+            begun = max(begun, phase)
+    tasks.reach(Phase.AFTER_RESPONSE)
+
+    ended = host.started + host.skipped
+    assert len(ended) == len(set(ended))
+    assert set(ended) == set(host.accepted)
+    for phase in Phase:
+        of_phase = [task for task in host.started if task.phase is phase]
+        assert of_phase == [task for task in host.accepted if task in of_phase]

@@ -1,0 +1,517 @@
+from __future__ import annotations
+
+import re
+import threading
+from contextlib import suppress
+from typing import Any
+
+import anyio
+import pytest
+from anyio import from_thread, to_thread
+from tasks_core import (
+    Phase,
+    Task,
+    TaskCancelled,
+    TaskConfig,
+    TaskRunner,
+    TasksError,
+    TaskSkipped,
+    TasksScheduler,
+    TaskState,
+    current_task,
+)
+from tasks_core._task import identify
+
+from tests.tasks_core.stage import (
+    GUARD,
+    SomeError,
+    fail,
+    fail_async,
+    open_runner,
+    over,
+    records,
+    until_cancelled,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+async def greet(name: str, *, mark: str = "!") -> str:
+    return f"Hello {name}{mark}"
+
+
+async def test_a_task_says_what_it_is() -> None:
+    """The handle has the call, the settings, the phase and an id of its own (contract 2.6)."""
+    async with open_runner() as runner:
+        tasks = TasksScheduler(runner)
+        task = tasks.task(shield=True).schedule(greet, "you", mark="?")
+        other = tasks.after_route.task(name="other").schedule(greet, "you")
+
+        assert task.func is greet
+        assert (task.args, task.kwargs) == (("you",), {"mark": "?"})
+        assert task.config == TaskConfig(shield=True)
+        assert (task.phase, other.phase) == (Phase.IMMEDIATE, Phase.AFTER_ROUTE)
+        assert (task.name, other.name) == ("greet", "other")
+        assert re.fullmatch("[0-9a-f]{32}", task.id)
+        assert task.id != other.id
+
+
+async def test_a_task_that_returns_succeeds() -> None:
+    """It is pending, running, then succeeded, with its result (contract 2.6)."""
+    go = anyio.Event()
+
+    async def work() -> str:
+        await go.wait()
+        return "done"
+
+    async with open_runner() as runner:
+        task = TasksScheduler(runner).schedule(work)
+        assert (task.state, task.started.is_set()) == (TaskState.PENDING, False)
+
+        await task.started.wait()
+        assert (task.state, task.result) == (TaskState.RUNNING, None)
+
+        go.set()
+        assert await task.wait() == "done"
+        assert (task.state, task.result, task.exception) == (TaskState.SUCCEEDED, "done", None)
+
+
+@pytest.mark.parametrize("func", [fail, fail_async])
+async def test_a_task_that_raises_fails(func: Any) -> None:
+    """Whoever waits gets what the function raised, and so does `exception` (contract 2.6)."""
+    async with open_runner() as runner:
+        task = TasksScheduler(runner).schedule(func)
+
+        with pytest.raises(SomeError) as raised:
+            await task.wait()
+        assert task.state is TaskState.FAILED
+        assert task.exception is raised.value
+        assert task.result is None
+
+
+async def test_a_skipped_task_says_so() -> None:
+    """Whoever waits is told, also who waited before it was skipped (contract 1.6, 2.6)."""
+    async with open_runner() as runner, anyio.create_task_group() as group:
+        tasks = TasksScheduler(runner)
+        task = tasks.after_route.task(name="mail").schedule(greet, "you")
+
+        async def wait() -> None:
+            with pytest.raises(TaskSkipped, match="task mail was skipped"):
+                await task.wait()
+
+        group.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        tasks.reach(Phase.AFTER_ROUTE, failed=True)
+        await wait()
+        assert task.state is TaskState.SKIPPED
+        assert not task.started.is_set()
+        assert not task.cancel()
+
+
+async def test_a_skipped_task_leaves_one_record(caplog: pytest.LogCaptureFixture) -> None:
+    """The record at INFO names the task and the outcome (contract 1.6)."""
+    caplog.set_level("INFO")
+    async with open_runner() as runner:
+        tasks = TasksScheduler(runner)
+        failed = tasks.after_route.task(run_on="failure").schedule(greet, "you")
+        tasks.reach(Phase.AFTER_ROUTE)
+
+    assert [record.levelname for record in records(caplog)] == ["INFO"]
+    assert failed.id in caplog.text
+    assert "its request succeeded, and it runs on failure" in caplog.text
+
+
+async def test_a_pending_task_that_is_cancelled_never_begins() -> None:
+    """A task that waits for its phase is cancelled at once, and its phase leaves it (2.6)."""
+    called: list[str] = []
+    async with open_runner() as runner:
+        tasks = TasksScheduler(runner)
+        task = tasks.after_route.schedule(called.append, "x")
+
+        assert task.cancel()
+        assert task.state is TaskState.CANCELLED
+        tasks.reach(Phase.AFTER_ROUTE)
+        with pytest.raises(TaskCancelled, match=r"task list.append was cancelled"):
+            await task.wait()
+        assert not task.cancel()
+    assert called == []
+
+
+async def test_a_cancelled_task_is_not_skipped_any_more(caplog: pytest.LogCaptureFixture) -> None:
+    """A final state never changes, whatever the request's outcome (contract 2.6)."""
+    caplog.set_level("INFO")
+    async with open_runner() as runner:
+        tasks = TasksScheduler(runner)
+        task = tasks.after_route.schedule(greet, "you")
+        task.cancel()
+        tasks.reach(Phase.AFTER_ROUTE, failed=True)
+
+    assert task.state is TaskState.CANCELLED
+    assert records(caplog) == []
+
+
+async def test_a_cancelled_task_waits_for_no_phase() -> None:
+    """`scheduled` does not list what will not run."""
+    async with open_runner() as runner:
+        tasks = TasksScheduler(runner)
+        tasks.after_route.schedule(greet, "you").cancel()
+
+        assert tasks.after_route.scheduled == ()
+
+
+@pytest.mark.parametrize("sync", [False, True])
+async def test_a_task_cancelled_before_its_first_step_is_not_called(
+    sync: bool,  # noqa: FBT001
+) -> None:
+    """A task that was handed over but has not begun never begins (contract 2.6)."""
+    called: list[str] = []
+
+    async def call() -> None:
+        called.append("async")
+
+    async with open_runner() as runner:
+        tasks = TasksScheduler(runner)
+        task = tasks.schedule(called.append, "sync") if sync else tasks.schedule(call)
+
+        assert task.cancel()
+        await over(task)
+        await tasks.begun()
+        assert (task.state, called) == (TaskState.CANCELLED, [])
+        assert not task.started.is_set()
+
+
+async def test_a_running_async_task_can_be_cancelled() -> None:
+    """It is cancelled at its next step, and its clean-up runs (contract 2.6, 5.5)."""
+    steps: list[str] = []
+
+    async def work() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.lowlevel.checkpoint()
+                steps.append("cleaned up")
+
+    async with open_runner() as runner:
+        task = TasksScheduler(runner).task(shield=True).schedule(work)
+        await task.started.wait()
+
+        assert task.cancel()
+        with pytest.raises(TaskCancelled):
+            await task.wait()
+        assert (task.state, steps) == (TaskState.CANCELLED, ["cleaned up"])
+        assert not task.cancel()
+
+
+async def test_a_task_may_cancel_itself() -> None:
+    """It goes on to its next step, and no further (contract 2.6)."""
+    steps: list[str] = []
+
+    async def work() -> None:
+        current_task().cancel()
+        steps.append("goes on")
+        await anyio.lowlevel.checkpoint()
+        steps.append("not here")
+
+    async with open_runner() as runner:
+        task = TasksScheduler(runner).schedule(work)
+        await over(task)
+
+    assert (task.state, steps) == (TaskState.CANCELLED, ["goes on"])
+
+
+async def test_a_task_in_a_thread_cannot_be_stopped() -> None:
+    """`cancel` says so, and the function ends as if nothing had been (contract 2.6)."""
+    running, release = threading.Event(), threading.Event()
+
+    def work() -> str:
+        running.set()
+        release.wait(GUARD)
+        return "done"
+
+    async with open_runner() as runner:
+        task = TasksScheduler(runner).schedule(work)
+        await to_thread.run_sync(running.wait, GUARD)
+
+        assert not task.cancel()
+        release.set()
+        assert await task.wait() == "done"
+
+
+async def test_a_task_in_a_thread_may_ask_whether_it_was_cancelled() -> None:
+    """`anyio.from_thread.check_cancelled` ends a sync function that asks (contract 2.6)."""
+    running, release = threading.Event(), threading.Event()
+
+    def work() -> None:
+        running.set()
+        release.wait(GUARD)
+        from_thread.check_cancelled()
+
+    async with open_runner() as runner:
+        task = TasksScheduler(runner).schedule(work)
+        await to_thread.run_sync(running.wait, GUARD)
+        task.cancel()
+        release.set()
+
+        await over(task)
+        assert task.state is TaskState.CANCELLED
+
+
+async def test_a_sync_task_that_waits_for_a_thread_can_be_cancelled() -> None:
+    """A task without a thread has not begun, and the next one is given the slot (2.6)."""
+    release = threading.Event()
+    async with open_runner(thread_limit=1) as runner:
+        tasks = TasksScheduler(runner)
+        first, second, third = (tasks.schedule(release.wait, GUARD) for _ in range(3))
+        await tasks.begun()
+
+        assert second.cancel()
+        release.set()
+        await over(first, second, third)
+        states = [task.state for task in (first, second, third)]
+        assert states == [TaskState.SUCCEEDED, TaskState.CANCELLED, TaskState.SUCCEEDED]
+
+
+async def test_cancel_tells_the_truth_whenever_it_is_called() -> None:
+    """A sync task that says that it can be cancelled is never called (contract 2.6)."""
+    for turns in range(6):
+        called = threading.Event()
+        async with open_runner() as runner:
+            task = TasksScheduler(runner).schedule(called.set)
+            for _ in range(turns):
+                await anyio.lowlevel.checkpoint()
+            effective = task.cancel()
+            await over(task)
+
+        if effective:
+            assert (called.is_set(), turns) == (False, turns)
+            assert (task.state, turns) == (TaskState.CANCELLED, turns)
+
+
+async def test_a_task_can_be_cancelled_from_any_thread() -> None:
+    """`cancel` works where `schedule` does (contract 2.3, 2.6)."""
+    async with open_runner() as runner:
+        tasks = TasksScheduler(runner)
+        running, waiting = (
+            tasks.schedule(until_cancelled),
+            tasks.after_route.schedule(until_cancelled),
+        )
+        await running.started.wait()
+
+        assert await to_thread.run_sync(running.cancel)
+        assert await to_thread.run_sync(waiting.cancel)
+        await over(running, waiting)
+        assert (running.state, waiting.state) == (TaskState.CANCELLED, TaskState.CANCELLED)
+
+
+async def test_a_thread_that_cancels_too_late_changes_nothing() -> None:
+    """Of two cancellations of a pending task one takes effect (contract 2.3, 2.6)."""
+    async with open_runner() as runner:
+        task = TasksScheduler(runner).after_route.schedule(until_cancelled)
+        thread = threading.Thread(target=task.cancel)
+        thread.start()
+        thread.join(GUARD)  # its call waits for the event loop, which is blocked here
+
+        assert task.cancel()
+        await anyio.lowlevel.checkpoint()
+        await anyio.wait_all_tasks_blocked()
+        assert task.state is TaskState.CANCELLED
+
+
+def test_a_task_is_identified_once() -> None:
+    """Of two threads that ask for the id at the same time both get the same (contract 2.6)."""
+    task = Task(TaskRunner(), Phase.IMMEDIATE, TaskConfig(), greet, ("you",), {})
+
+    assert identify(task) == identify(task) == task.id
+
+
+async def test_cancelling_who_waits_does_not_cancel_the_task() -> None:
+    """A timeout around `wait` ends the waiting only (contract 2.6)."""
+    go = anyio.Event()
+    async with open_runner() as runner:
+        task = TasksScheduler(runner).schedule(go.wait)
+        await task.started.wait()
+
+        with anyio.move_on_after(0) as waited:
+            await task.wait()
+        assert waited.cancelled_caught
+        assert task.state is TaskState.RUNNING
+
+        go.set()
+        await task.wait()
+
+
+async def test_many_may_wait() -> None:
+    """All waiters get the result, those who come late as well (contract 2.6)."""
+    go = anyio.Event()
+    results: list[str] = []
+
+    async def work() -> str:
+        await go.wait()
+        return "done"
+
+    async with open_runner() as runner:
+        task = TasksScheduler(runner).schedule(work)
+
+        async def wait() -> None:
+            results.append(await task.wait())
+
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+            go.set()
+        await wait()
+
+    assert results == ["done"] * 4
+
+
+async def test_a_sync_route_may_wait() -> None:
+    """A worker thread waits through the event loop, for the start and for the end (2.3, 2.6)."""
+    async with open_runner() as runner:
+        tasks = TasksScheduler(runner)
+
+        def route() -> str:
+            task = tasks.schedule(greet, "you")
+            from_thread.run(task.started.wait)
+            return from_thread.run(task.wait)
+
+        assert await to_thread.run_sync(route) == "Hello you!"
+
+
+async def test_waiting_includes_the_error_handler() -> None:
+    """Whoever waits goes on when the handler has ended (contract 2.6, 4.3)."""
+    go = anyio.Event()
+    handled: list[Task] = []
+
+    async def handle(task: Task, error: Exception) -> None:
+        await go.wait()
+        handled.append(task)
+
+    async with open_runner() as runner, anyio.create_task_group() as group:
+        task = TasksScheduler(runner).task(on_error=handle).schedule(fail_async)
+
+        async def wait() -> None:
+            with pytest.raises(SomeError):
+                await task.wait()
+            assert handled == [task]
+
+        group.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        assert task.state is TaskState.FAILED
+        assert not task.cancel()
+        go.set()
+
+
+async def test_started_is_one_event_for_all() -> None:
+    """The event may be asked for before and after the function was called (contract 2.6)."""
+    async with open_runner() as runner:
+        task, late = (TasksScheduler(runner).schedule(greet, "you") for _ in range(2))
+        before = task.started
+        await over(task, late)
+
+        assert before is task.started
+        assert before.is_set()
+        assert late.started.is_set()
+
+
+async def test_started_is_one_event_for_two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads that ask at the same time wait for the same event (contract 2.3, 2.6)."""
+    together = threading.Barrier(2)
+    event = anyio.Event
+
+    def make() -> anyio.Event:
+        with suppress(threading.BrokenBarrierError):
+            together.wait(0.1)  # the other one does not come if only one event is made
+        return event()
+
+    async with open_runner() as runner:
+        task = TasksScheduler(runner).after_route.schedule(greet, "you")
+        events: list[anyio.Event] = []
+        threads = [
+            threading.Thread(target=lambda: events.append(task.started), daemon=True)
+            for _ in range(2)
+        ]
+        monkeypatch.setattr("tasks_core._task.Event", make)
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            await to_thread.run_sync(thread.join, GUARD)
+        monkeypatch.undo()
+
+        assert events[0] is events[1]
+
+
+def test_a_repr_shows_no_arguments() -> None:
+    """Arguments may hold secrets, so neither args nor kwargs are shown (contract 4.2)."""
+    task = Task(TaskRunner(), Phase.IMMEDIATE, TaskConfig(), greet, ("secret",), {"mark": "secret"})
+
+    assert repr(task) == f"<Task greet id={task.id} phase=immediate state=pending>"
+
+
+@pytest.mark.parametrize("sync", [False, True])
+async def test_the_current_task_is_known_in_all_that_it_calls(
+    sync: bool,  # noqa: FBT001
+) -> None:
+    """`current_task` works in the function, in threads and in its error handler (2.6)."""
+    seen: list[Task] = []
+
+    def look() -> None:
+        seen.append(current_task())
+        raise SomeError
+
+    async def look_async() -> None:
+        await to_thread.run_sync(look)
+
+    def handle(task: Task, error: Exception) -> None:
+        seen.append(current_task())
+
+    async with open_runner() as runner:
+        batch = TasksScheduler(runner).task(on_error=handle)
+        task = batch.schedule(look) if sync else batch.schedule(look_async)
+        await over(task)
+
+        assert seen == [task, task]
+        with pytest.raises(TasksError):
+            current_task()
+
+
+@pytest.mark.parametrize("sync", [False, True])
+async def test_calling_a_task_runs_its_function_again(sync: bool) -> None:  # noqa: FBT001
+    """The call is the same, and the task's own outcome does not change (contract 4.4)."""
+    calls: list[str] = []
+
+    def work(value: str, *, end: str) -> str:
+        calls.append(value + end)
+        return value
+
+    async def work_async(value: str, *, end: str) -> str:
+        return work(value, end=end)
+
+    async with open_runner() as runner:
+        tasks = TasksScheduler(runner)
+        task = (
+            tasks.schedule(work, "a", end="b") if sync else tasks.schedule(work_async, "a", end="b")
+        )
+        await task.wait()
+
+        assert await task() == "a"
+        assert calls == ["ab", "ab"]
+        assert task.state is TaskState.SUCCEEDED
+
+
+async def test_calling_a_failed_task_calls_no_handler() -> None:
+    """What the function raises again is the caller's (contract 4.4)."""
+    handled: list[Exception] = []
+
+    def handle(task: Task, error: Exception) -> None:
+        handled.append(error)
+
+    async with open_runner() as runner:
+        task = TasksScheduler(runner).task(on_error=handle).schedule(fail)
+        await over(task)
+
+        with pytest.raises(SomeError) as raised:
+            await task()
+        assert handled == [task.exception]
+        assert raised.value is not task.exception
