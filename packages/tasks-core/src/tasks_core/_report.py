@@ -109,7 +109,10 @@ def _log(
         # Not the error itself: one that is false in a condition would be logged without traceback.
         exc_info = None if error is None else (type(error), error, error.__traceback__)
         # The message is an argument: a name may hold a percent sign.
-        logger.log(level, "%s", message, exc_info=exc_info, extra=_extra(task))
+        try:
+            logger.log(level, "%s", message, exc_info=exc_info, extra=_extra(task))
+        except KeyError:  # a record factory has attributes of these names
+            logger.log(level, "%s", message, exc_info=exc_info)
     except KeyboardInterrupt:
         raise
     except BaseException as broken:  # noqa: BLE001 - a broken logging handler (contract 4.1)
