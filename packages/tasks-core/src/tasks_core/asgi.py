@@ -16,6 +16,18 @@ from ._runner import TaskRunner
 from ._scheduler import TasksScheduler
 from ._settings import RunnerSettings
 
+__all__ = [
+    "ASGIApp",
+    "Message",
+    "Receive",
+    "Scope",
+    "Send",
+    "TasksMiddleware",
+    "get_scheduler",
+    "lifespan_scheduler",
+    "serve",
+]
+
 _REQUEST = "tasks_core.request"
 _RUNNER = "tasks_core.runner"
 
