@@ -47,12 +47,8 @@ class TasksPlugin(InitPlugin):
 
     def __init__(self, **settings: Unpack[RunnerSettings]) -> None:
         """Make the plugin; nothing runs before the application's lifespan."""
-        TaskRunner(**settings)  # nonsense is refused here, not when the application starts
+        TaskRunner(**settings)  # nonsense is refused now, not when the application starts
         self._settings = settings
-        # There while the lifespan runs.
-        self._runner: TaskRunner | None = None
-        # The application's lifespan managers, of whatever types they are.
-        self._managers: list[Any] = []
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Attach to the application.
@@ -64,21 +60,31 @@ class TasksPlugin(InitPlugin):
             if any(value is not None for value in self._settings.values()):
                 raise TasksAlreadyAddedError
             return app_config
-        self._managers = app_config.lifespan  # pyright: ignore[reportUnknownMemberType]
+        managers: list[Any] = app_config.lifespan  # pyright: ignore[reportUnknownMemberType]
+        attached = _Attached(self._settings, managers)
         app_config.dependencies[NAME] = provide_tasks
-        app_config.middleware.append(self._middleware)
-        self._managers.insert(0, self._open)
+        app_config.middleware.append(attached.middleware)
+        managers.insert(0, attached.run)
         return app_config
 
+
+class _Attached:
+    """Tasks of one application: a plugin may be given to several."""
+
+    def __init__(self, settings: RunnerSettings, managers: list[Any]) -> None:
+        self._settings = settings
+        # The application's lifespan managers, of whatever types they are.
+        self._managers = managers
+        # There while the lifespan runs.
+        self._runner: TaskRunner | None = None
+
     @asynccontextmanager
-    async def _open(self, app: Litestar) -> AsyncGenerator[None, None]:
+    async def run(self, _: Litestar) -> AsyncGenerator[None, None]:
         """Run the runner around the whole lifespan: entered before all else (contract 5.1)."""
-        del app
         # Entered last, so left first: tasks end before anything is torn down. It is put there now
         # because plugins after this one may have added managers.
-        managers = self._managers
-        managers[:] = [manager for manager in managers if manager != self._drain]
-        managers.append(self._drain)
+        self._managers[:] = [manager for manager in self._managers if manager != self._drain]
+        self._managers.append(self._drain)
         async with TaskRunner(**self._settings) as runner:
             self._runner = runner
             try:
@@ -88,8 +94,7 @@ class TasksPlugin(InitPlugin):
                 self._runner = None
 
     @asynccontextmanager
-    async def _drain(self, app: Litestar) -> AsyncGenerator[None, None]:
-        del app
+    async def _drain(self, _: Litestar) -> AsyncGenerator[None, None]:
         runner = self._runner
         try:
             yield
@@ -97,19 +102,20 @@ class TasksPlugin(InitPlugin):
             if runner is not None:
                 await runner.drain()
 
-    def _middleware(self, app: ASGIApp) -> ASGIApp:
+    def middleware(self, app: ASGIApp) -> ASGIApp:
+        """Give each request a scheduler, with the settings of its handler's layers."""
+
         async def tasks_middleware(scope: Scope, receive: Receive, send: Send) -> None:
             if self._runner is None:
                 await app(scope, receive, send)
                 return
-            scheduler = TasksScheduler(self._runner, _layers(scope["route_handler"]))
             # Litestar types each message by itself; the core takes any mapping.
             await serve(
                 cast("Any", app),
                 cast("Any", scope),
                 cast("Any", receive),
                 cast("Any", send),
-                scheduler,
+                TasksScheduler(self._runner, _layers(scope["route_handler"])),
                 disconnects=(WebSocketDisconnect,),
             )
 

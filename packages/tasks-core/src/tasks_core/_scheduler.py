@@ -143,8 +143,10 @@ class TasksScheduler:
     def reach(self, phase: Phase, *, failed: bool = False) -> None:
         """Let a phase begin, and those before it that have not.
 
-        Called by who serves the request, not by users: with `Phase.AFTER_ROUTE` when the route
+        Called by who serves the request: with `Phase.AFTER_ROUTE` when the route
         has ended and nothing has been sent, and with `Phase.AFTER_RESPONSE` when all is over.
+        An application whose framework answers exceptions by itself may call it in an error
+        handler, with ``failed=True``, to say that the request has failed (contract 1.6).
 
         Args:
             phase: The phase that begins. One that has begun already is left alone.
