@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, cast, get_args
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 RunOn: TypeAlias = Literal["success", "failure", "always"]
 """Outcomes of a request after which a task of a later phase runs (contract 1.6)."""
+
+_OUTCOMES = frozenset(get_args(RunOn))
 
 TaskErrorHandler: TypeAlias = "Callable[[Task[..., Any], Exception], object]"
 """Called with a failed task and what it raised, sync or async (contract 4.3)."""
@@ -60,7 +62,7 @@ class TaskConfig:
                 "pass a function that takes (task, error)"
             )
             raise TypeError(msg)
-        if run_on is not None and run_on not in get_args(RunOn):
+        if run_on is not None and run_on not in _OUTCOMES:
             msg = f'run_on must be "success", "failure" or "always", not {run_on!r}'
             raise ValueError(msg)
 
@@ -74,5 +76,8 @@ class TaskConfig:
 
         Associative, with ``TaskConfig()`` as identity, for every field there is (contract 3.2).
         """
-        values = ((field.name, getattr(other, field.name)) for field in fields(other))
-        return replace(self, **{name: value for name, value in values if value is not None})
+        merged = object.__new__(type(self))
+        for name in self.__dataclass_fields__:
+            value = getattr(other, name)
+            object.__setattr__(merged, name, getattr(self, name) if value is None else value)
+        return merged

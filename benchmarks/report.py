@@ -1,0 +1,91 @@
+"""The tables, and the JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.measuring import Measured, Verdict
+
+PACKAGES: Final = (
+    "anyio",
+    "fastapi",
+    "starlette",
+    "litestar",
+    "uvicorn",
+    "uvloop",
+    "aiojobs",
+    "asgi-background",
+    "quart",
+)
+
+
+def versions() -> dict[str, str]:
+    """Return what was measured on and with."""
+    found = {
+        "python": sys.version.split()[0],
+        "machine": f"{platform.platform()}, {os.cpu_count()} cores",
+    }
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+def print_measured(
+    console: Console, suite: str, measured: Measured, reference: Callable[[str], str]
+) -> None:
+    """Print what a suite has measured, each variant with its ratio to what it is compared with."""
+    table = Table(title=f"{suite}: {measured.unit}", title_justify="left")
+    table.add_column("what", overflow="fold")
+    for heading in "median", "minimum", "ratio", "of minima", "rounds":
+        table.add_column(heading, justify="right", no_wrap=True)
+    for variant in measured.variants():
+        ratio = measured.ratio(variant, reference(variant))
+        row = [variant, f"{measured.median(variant):.2f}", f"{measured.minimum(variant):.2f}"]
+        if ratio is not None:
+            row += [f"{ratio.median:.2f}", f"{ratio.of_minima:.2f}", str(ratio.rounds)]
+        table.add_row(*row)
+    console.print(table)
+    for what, why in measured.skipped.items():
+        console.print(f"skipped: {what}: {why}", markup=False)
+
+
+def print_goals(console: Console, verdicts: Sequence[Verdict]) -> None:
+    """Print each goal with what was measured."""
+    table = Table(title="Goals", title_justify="left")
+    table.add_column("goal", overflow="fold")
+    for heading in "limit", "measured", "of minima", "":
+        table.add_column(heading, justify="right", no_wrap=True)
+    for each in verdicts:
+        table.add_row(
+            each.goal,
+            f"{'≥' if each.at_least else '≤'} {each.limit:.2f} {each.unit}",
+            f"{each.measured:.2f}",
+            "" if each.of_minima is None else f"{each.of_minima:.2f}",
+            "[green]met[/green]" if each.met else "[red]MISSED[/red]",
+        )
+    console.print(table)
+
+
+def write(path: Path, results: Mapping[str, Measured], verdicts: Sequence[Verdict]) -> None:
+    """Write everything, each round included."""
+    content: dict[str, Any] = {
+        "versions": versions(),
+        "goals": [asdict(each) | {"met": each.met} for each in verdicts],
+        "suites": {suite: asdict(measured) for suite, measured in results.items()},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
