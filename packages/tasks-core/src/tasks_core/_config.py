@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 RunOn: TypeAlias = Literal["success", "failure", "always"]
 """Outcomes of a request after which a task of a later phase runs (contract 1.6)."""
 
-_OUTCOMES = frozenset(get_args(RunOn))
+_OUTCOMES = get_args(RunOn)
 
 TaskErrorHandler: TypeAlias = "Callable[[Task[..., Any], Exception], object]"
 """Called with a failed task and what it raised, sync or async (contract 4.3)."""
