@@ -61,6 +61,10 @@ class Host:
     def threads(self) -> Threads:
         raise NotImplementedError
 
+    @property
+    def thread(self) -> int:
+        raise NotImplementedError
+
     def accept(self, task: Task) -> None:
         assert self.lock.held
         self.accepted.append(task)
