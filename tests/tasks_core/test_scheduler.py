@@ -20,7 +20,7 @@ from tasks_core import (
     current_task,
     current_tasks,
 )
-from tasks_core._calling import Threads
+from tasks_core._threads import Threads
 
 RUN_ON: tuple[RunOn, ...] = ("success", "failure", "always")
 
