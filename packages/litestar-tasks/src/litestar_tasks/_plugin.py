@@ -60,26 +60,25 @@ class TasksPlugin(InitPlugin):
             if any(value is not None for value in self._settings.values()):
                 raise TasksAlreadyAddedError
             return app_config
-        managers: list[Any] = app_config.lifespan  # pyright: ignore[reportUnknownMemberType]
-        attached = _Attached(self._settings, managers)
+        attached = _Attached(self._settings, app_config)
         app_config.dependencies[NAME] = provide_tasks
         app_config.middleware.append(attached.middleware)
-        managers.insert(0, attached.run)
         return app_config
 
 
 class _Attached:
     """Tasks of one application: a plugin may be given to several."""
 
-    def __init__(self, settings: RunnerSettings, managers: list[Any]) -> None:
+    def __init__(self, settings: RunnerSettings, app_config: AppConfig) -> None:
         self._settings = settings
         # The application's lifespan managers, of whatever types they are.
-        self._managers = managers
+        self._managers: list[Any] = app_config.lifespan  # pyright: ignore[reportUnknownMemberType]
+        self._managers.insert(0, self._run)
         # There while the lifespan runs.
         self._runner: TaskRunner | None = None
 
     @asynccontextmanager
-    async def run(self, _: Litestar) -> AsyncGenerator[None, None]:
+    async def _run(self, _: Litestar) -> AsyncGenerator[None, None]:
         """Run the runner around the whole lifespan: entered before all else (contract 5.1)."""
         # Entered last, so left first: tasks end before anything is torn down. It is put there now
         # because plugins after this one may have added managers.
