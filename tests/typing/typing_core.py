@@ -1,4 +1,4 @@
-"""What the checkers promise of tasks-core and what they forbid; checked, never run (contract 6.3)."""
+"""What the checkers promise of tasks-core and what they forbid; never run (contract 6.3)."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def results(tasks: TasksScheduler) -> None:
 
 
 def forbidden(tasks: TasksScheduler) -> None:
-    """Wrong arguments are errors, also after ``.task(...)``; an ignore that is needless is one too."""
+    """Wrong arguments are errors, also after ``.task(...)``; so is a needless ignore."""
     tasks.schedule(fetch)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     tasks.schedule(fetch, 1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     tasks.schedule(resize, "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
