@@ -117,7 +117,15 @@ def _markdown(config: pytest.Config) -> str:
         for backend in ("asyncio", "trio")
     ]
     heads = " | ".join(f"{name}, {backend}" for name, backend in columns)
-    lines = [f"| Promise | {heads} |", "| --- |" + " --- |" * len(columns)]
+    lines = [
+        "# Conformance",
+        "",
+        "What the suite of `tests/conformance` found: tests passed, tests that a known deviation of",
+        "a framework fails, and tests of what a framework does not have.",
+        "",
+        f"| Promise | {heads} |",
+        "| --- |" + " --- |" * len(columns),
+    ]
     for number, title in PROMISES.items():
         cells = " | ".join(_cell(table.get((number, *column), Counter())) for column in columns)
         lines.append(f"| {number} {title} | {cells} |")

@@ -8,14 +8,8 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from litestar.exceptions import WebSocketDisconnect
 from litestar.plugins import InitPlugin
-from tasks_core import (
-    RunnerSettings,
-    TaskConfig,
-    TaskRunner,
-    TasksAlreadyAddedError,
-    TasksScheduler,
-)
-from tasks_core.asgi import lifespan_scheduler, serve
+from tasks_core import RunnerSettings, TaskConfig, TaskRunner, TasksScheduler
+from tasks_core.asgi import add_again, lifespan_scheduler, serve
 
 from ._access import NAME, provide_tasks
 
@@ -57,8 +51,7 @@ class TasksPlugin(InitPlugin):
             TasksAlreadyAddedError: A second plugin has settings, which would be lost.
         """
         if app_config.dependencies.get(NAME) is provide_tasks:
-            if any(value is not None for value in self._settings.values()):
-                raise TasksAlreadyAddedError
+            add_again(self._settings)
             return app_config
         attached = _Attached(self._settings, app_config)
         app_config.dependencies[NAME] = provide_tasks

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Unpack
 
 from starlette.middleware import Middleware
 from starlette.websockets import WebSocketDisconnect
-from tasks_core import RunnerSettings, TaskRunner, TasksAlreadyAddedError
-from tasks_core.asgi import TasksMiddleware
+from tasks_core import RunnerSettings, TaskRunner
+from tasks_core.asgi import TasksMiddleware, add_again
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -48,8 +48,7 @@ def add_tasks(app: Starlette, **settings: Unpack[RunnerSettings]) -> None:
     """
     classes: list[object] = [middleware.cls for middleware in app.user_middleware]
     if TasksMiddleware in classes:
-        if any(value is not None for value in settings.values()):
-            raise TasksAlreadyAddedError
+        add_again(settings)
         return
     if app.middleware_stack is not None:
         msg = "add_tasks(app) comes too late, the application has started: call it before that."

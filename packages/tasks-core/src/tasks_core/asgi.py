@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from ._exceptions import TasksUninitializedError
+from ._exceptions import TasksAlreadyAddedError, TasksUninitializedError
 from ._phase import AFTER_RESPONSE
 from ._request import ANSWERS, ASGIApp, Message, Receive, Request, Scope, Send
 from ._runner import TaskRunner
@@ -23,6 +23,7 @@ __all__ = [
     "Scope",
     "Send",
     "TasksMiddleware",
+    "add_again",
     "get_scheduler",
     "lifespan_scheduler",
     "serve",
@@ -157,6 +158,18 @@ async def serve(  # noqa: PLR0913 - an ASGI call and what it is to know
             raise
         finally:
             request.end()
+
+
+def add_again(settings: RunnerSettings) -> None:
+    """Accept that tasks are added to an application again, if no settings would be lost (5.7).
+
+    Raises:
+        TasksAlreadyAddedError: There are settings.
+
+    Since 0.1.0.
+    """
+    if any(value is not None for value in settings.values()):
+        raise TasksAlreadyAddedError
 
 
 def lifespan_scheduler(runner: TaskRunner) -> TasksScheduler:
