@@ -120,8 +120,8 @@ def _markdown(config: pytest.Config) -> str:
     lines = [
         "# Conformance",
         "",
-        "What the suite of `tests/conformance` found: tests passed, tests that a known deviation of",
-        "a framework fails, and tests of what a framework does not have.",
+        "What the suite of `tests/conformance` found: tests passed, tests that a known deviation",
+        "of a framework fails, and tests of what a framework does not have.",
         "",
         f"| Promise | {heads} |",
         "| --- |" + " --- |" * len(columns),

@@ -1,12 +1,13 @@
 """A real server in a process of its own, for tests that look at it from outside."""
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http.client import HTTPConnection
 from pathlib import Path
 from select import select
@@ -36,11 +37,26 @@ class Server:
         app: The application, as ``module:name``.
         log: Where the process writes.
         arguments: More for the command line.
+        environment: More for the environment.
+        guard: Seconds after which waiting for the application fails.
     """
 
-    def __init__(self, kind: str, app: str, log: Path, arguments: Sequence[str] = ()) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - as above
+        self,
+        kind: str,
+        app: str,
+        log: Path,
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        guard: float = GUARD,
+    ) -> None:
+        self.kind: Final = kind
         self.said: list[str] = []
+        self._guard = guard
         self._changed = Condition()
+        # How many processes of the server hold a wire; none does any more once all have ended.
+        self._speakers = 0
+        self._spoken = False
         self._wires: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         # Bound but not listening, it keeps the port ours until the server listens there.
@@ -58,7 +74,7 @@ class Server:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", *command, *arguments, app],
                 cwd=ROOT,
-                env=os.environ | {"PYTHONPATH": path, "TESTS_WIRE": wire},
+                env=os.environ | (environment or {}) | {"PYTHONPATH": path, "TESTS_WIRE": wire},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -73,13 +89,15 @@ class Server:
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: object = None, *_: object) -> None:
         try:
             if self.process.poll() is None:
-                self.stop()
+                if error is None:
+                    self.stop()
+                else:  # the test has failed already
+                    self.kill()
         except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)  # the session is ours, with its workers
-            self.process.wait(GUARD)
+            self.kill()
             raise
         finally:
             for closes in (self._reserved, self._listener, *self._wires):
@@ -104,7 +122,10 @@ class Server:
         try:
             while True:
                 wire, _ = self._listener.accept()
+                wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._wires.append(wire)
+                with self._changed:
+                    self._speakers += 1
                 Thread(target=self._read, args=(wire,), daemon=True).start()
         except OSError:
             pass  # closed
@@ -114,17 +135,38 @@ class Server:
             with wire.makefile() as lines:
                 for line in lines:
                     with self._changed:
+                        self._spoken = True
                         self.said.append(line.strip())
                         self._changed.notify_all()
         except OSError:
             pass  # closed
+        finally:
+            with self._changed:
+                self._speakers -= 1
+                self._changed.notify_all()
 
     def wait_for(self, *whats: str) -> None:
-        """Wait until the application has said all this, in whatever order."""
+        """Wait until the application has said all this, in whatever order.
+
+        Raises:
+            AssertionError: It has not in time; or it never will, as it has ended.
+        """
+
+        def settled() -> bool:
+            return set(whats) <= set(self.said) or (self._spoken and not self._speakers)
+
         with self._changed:
-            if not self._changed.wait_for(lambda: set(whats) <= set(self.said), GUARD):
-                missing = [what for what in whats if what not in self.said]
-                raise AssertionError(f"never: {missing}, only {self.said}\n{self.log()}")
+            self._changed.wait_for(settled, self._guard)
+            missing = [what for what in whats if what not in self.said]
+        if missing:
+            raise AssertionError(f"never: {missing}, only {self.said}\n{self.log()}")
+
+    def wait_for_more(self) -> None:
+        """Wait until the application says anything more."""
+        with self._changed:
+            known = len(self.said)
+            more = self._changed.wait_for(lambda: len(self.said) > known, self._guard)
+        assert more, f"nothing more than {self.said}\n{self.log()}"
 
     def forget(self) -> None:
         """Forget what was said and logged, and close all gates: the next test may begin."""
@@ -157,7 +199,14 @@ class Server:
         self.process.send_signal(number)
 
     def wait(self) -> None:
-        """Wait until the process has ended by itself."""
+        """Wait until the process has ended by itself, and all that it said has arrived."""
+        self.process.wait(self._guard)
+        with self._changed:
+            assert self._changed.wait_for(lambda: not self._speakers, self._guard)
+
+    def kill(self) -> None:
+        """End it and its workers at once."""
+        os.killpg(self.process.pid, signal.SIGKILL)  # the session is ours
         self.process.wait(GUARD)
 
     def stop(self) -> None:
@@ -168,6 +217,45 @@ class Server:
     def log(self) -> str:
         """Return what the process has written so far, or since `forget`."""
         return self._log.read_bytes()[self._read_from :].decode(errors="replace")
+
+
+class Starter:
+    """Starts servers of one kind, with the applications of `apps/`.
+
+    Args:
+        kind: One of `COMMANDS`.
+        folder: Where the logs go.
+        naive: Whether the applications get `apps/naive.py` in place of fastapi-tasks.
+        guard: As that of `Server`.
+    """
+
+    def __init__(
+        self, kind: str, folder: Path, *, naive: bool = False, guard: float = GUARD
+    ) -> None:
+        self.kind: Final = kind
+        self._folder = folder
+        self._package = "tests.servers.apps.naive" if naive else "fastapi_tasks"
+        self._guard = guard
+        self._count = 0
+
+    def __call__(
+        self,
+        app: str,
+        arguments: Sequence[str] = (),
+        settings: Mapping[str, object] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Server:
+        """Start a server with ``apps/<app>.py``; ``settings`` are those of `add_tasks`."""
+        self._count += 1
+        variables = {
+            **(environment or {}),
+            "TESTS_PACKAGE": self._package,
+            "TESTS_SETTINGS": json.dumps(settings or {}),
+            "TESTS_FOLDER": str(self._folder),
+        }
+        log = self._folder / f"log {self._count}"
+        target = f"tests.servers.apps.{app}:app"
+        return Server(self.kind, target, log, arguments, variables, self._guard)
 
 
 def received_nothing(connection: HTTPConnection) -> bool:

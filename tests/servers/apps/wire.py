@@ -54,5 +54,6 @@ def _forget() -> None:
 
 host, _, port = os.environ["TESTS_WIRE"].partition(":")
 _test = socket.create_connection((host, int(port)))
+_test.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a line at a time, at once
 Thread(target=_listen, daemon=True).start()
 say("hello")
