@@ -156,10 +156,10 @@ class TaskRunner:
         self._forget_lost()
         while self._living and (left := deadline - current_time()) > 0:
             self._idle = Event()
-            with move_on_after(min(left, WARN_EVERY)):
+            with move_on_after(min(left, WARN_EVERY)) as late:
                 await self._idle.wait()
             self._forget_lost()
-            if self._living and current_time() < deadline:
+            if late.cancelled_caught and self._living and current_time() < deadline:
                 _report.waiting(list(self._living))
 
     def _forget_lost(self) -> None:
