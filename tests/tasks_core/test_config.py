@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError, fields, replace
+from enum import StrEnum
 from typing import Any
 
 import pytest
@@ -149,3 +150,22 @@ def test_an_unknown_outcome_is_refused(run_on: Any) -> None:
     """The error names the three outcomes (contract 2.2)."""
     with pytest.raises(ValueError, match=r'"success", "failure" or "always", not'):
         TaskConfig(run_on=run_on)
+
+
+def test_a_name_is_a_plain_string() -> None:
+    """A member of an enum, or another string of a class of its own, is taken by its value."""
+
+    class Names(StrEnum):
+        MAIL = "mail"
+
+    name = TaskConfig(name=Names.MAIL).name
+
+    assert name == "mail"
+    assert type(name) is str
+
+
+@pytest.mark.parametrize("shield", ["no", 1.0, object()])
+def test_a_shield_that_is_no_boolean_is_refused(shield: Any) -> None:
+    """A string that reads as a refusal would be taken for true."""
+    with pytest.raises(TypeError, match="shield must be true or false"):
+        TaskConfig(shield=shield)

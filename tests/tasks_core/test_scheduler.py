@@ -84,6 +84,20 @@ class Host:
         self.asked_for_begun += 1
 
 
+class Raced(Lock):
+    """A lock that somebody else gets first, who does something under it."""
+
+    def __init__(self, first: Callable[[], None]) -> None:
+        super().__init__()
+        self._first: Callable[[], None] | None = first
+
+    def __enter__(self) -> None:
+        if self._first is not None:
+            first, self._first = self._first, None
+            first()
+        super().__enter__()
+
+
 def nothing(number: int = 0) -> int:
     return number
 
@@ -391,3 +405,15 @@ def test_whatever_happens_each_task_is_started_or_skipped_once(
     for phase in Phase:
         of_phase = [task for task in host.started if task.phase is phase]
         assert of_phase == [task for task in host.accepted if task in of_phase]
+
+
+def test_a_phase_that_two_threads_reach_begins_once() -> None:
+    """Who comes second to a phase starts nothing again (contract 1.5)."""
+    host = Host()
+    tasks = TasksScheduler(host)
+    task = tasks.after_route.schedule(nothing)
+    host.lock = Raced(lambda: tasks.reach(Phase.AFTER_ROUTE))
+
+    tasks.reach(Phase.AFTER_ROUTE)
+
+    assert host.started == [task]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from litestar.exceptions import WebSocketDisconnect
@@ -73,26 +73,18 @@ class _Attached:
     @asynccontextmanager
     async def _run(self, _: Litestar) -> AsyncGenerator[None, None]:
         """Run the runner around the whole lifespan: entered before all else (contract 5.1)."""
-        # Entered last, so left first: tasks end before anything is torn down. It is put there now
-        # because plugins after this one may have added managers.
-        self._managers[:] = [manager for manager in self._managers if manager != self._drain]
-        self._managers.append(self._drain)
         async with TaskRunner(**self._settings) as runner:
+            # Entered last, so left first: tasks end before anything is torn down. It is put there
+            # now because plugins after this one may have added managers.
+            drained = partial(_drained, runner)
+            self._managers.append(drained)
             self._runner = runner
             try:
                 with lifespan_scheduler(runner):
                     yield
             finally:
                 self._runner = None
-
-    @asynccontextmanager
-    async def _drain(self, _: Litestar) -> AsyncGenerator[None, None]:
-        runner = self._runner
-        try:
-            yield
-        finally:
-            if runner is not None:
-                await runner.drain()
+                self._managers.remove(drained)
 
     def middleware(self, app: ASGIApp) -> ASGIApp:
         """Give each request a scheduler, with the settings of its handler's layers."""
@@ -112,6 +104,14 @@ class _Attached:
             )
 
         return tasks_middleware
+
+
+@asynccontextmanager
+async def _drained(runner: TaskRunner, _: Litestar) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        await runner.drain()
 
 
 @cache  # a handler belongs to one application, and its layers do not change

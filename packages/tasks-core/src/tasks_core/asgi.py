@@ -106,8 +106,8 @@ class TasksMiddleware:
                 with lifespan_scheduler(runner):
                     await _Lifespan(runner, receive, send).serve(self._app, scope)
             finally:
-                if self._runner is runner:  # another lifespan may have begun
-                    self._runner = None
+                # Another lifespan may have begun.
+                self._runner = None if self._runner is runner else self._runner
 
 
 async def serve(  # noqa: PLR0913 - an ASGI call and what it is to know
