@@ -278,8 +278,8 @@ def spawn(task: Task, backend: Backend, coro: Coroutine[Any, Any, None]) -> None
     except Exception:
         coro.close()
         raise
-    if not task._over:  # as it is already where the loop's tasks start eagerly
-        task._handle = handle
+    # It may be over already, where the loop's tasks start eagerly.
+    task._handle = None if task._over else handle
     task._context = _NO_CONTEXT
 
 
