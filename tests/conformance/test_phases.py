@@ -296,6 +296,7 @@ async def test_async_tasks_begin_in_order(
 
 @each_phase
 @each_route
+@pytest.mark.usefixtures("no_preemption")
 @pytest.mark.parametrize("threads", [1, 40], ids=["one_thread", "forty_threads"])
 async def test_sync_tasks_begin_in_order(
     harness: Harness, route_kind: RouteKind, phase: Phase, threads: int
@@ -313,6 +314,7 @@ async def test_sync_tasks_begin_in_order(
     assert begun == list(range(20))
 
 
+@pytest.mark.usefixtures("no_preemption")
 @each_phase
 async def test_mixed_tasks_begin_in_order(harness: Harness, phase: Phase) -> None:
     """1.4 Where sync and async tasks are mixed, those of each kind begin in order."""

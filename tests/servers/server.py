@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from select import select
@@ -168,6 +169,17 @@ class Server:
             more = self._changed.wait_for(lambda: len(self.said) > known, self._guard)
         assert more, f"nothing more than {self.said}\n{self.log()}"
 
+    def wait_for_log(self, text: str) -> None:
+        """Wait until the server itself has logged this."""
+        deadline = time.monotonic() + self._guard
+        while text not in self.log():
+            assert time.monotonic() < deadline, f"never logged: {text}\n{self.log()}"
+            try:
+                self.process.wait(0.02)
+            except subprocess.TimeoutExpired:
+                continue
+            assert text in self.log(), f"ended without logging: {text}\n{self.log()}"
+
     def forget(self) -> None:
         """Forget what was said and logged, and close all gates: the next test may begin."""
         self.open("forget")
@@ -176,9 +188,10 @@ class Server:
         self._read_from = len(self._log.read_bytes())
 
     def open(self, gate: str) -> None:
-        """Open a gate of the application."""
+        """Open a gate of the application, unless that has ended."""
         for wire in self._wires:
-            wire.sendall(gate.encode() + b"\n")
+            with suppress(OSError):
+                wire.sendall(gate.encode() + b"\n")
 
     def connect(self) -> HTTPConnection:
         """Return a connection, which is opened with the first request."""

@@ -10,7 +10,7 @@ from tasks_core import Phase, TasksScheduler
 
 from tests.tasks_core.stage import GUARD, open_runner, over
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_preemption")]
 
 MANY = 50
 

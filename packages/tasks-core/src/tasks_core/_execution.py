@@ -61,6 +61,7 @@ async def execute(task: Task, runner: ExecutionHost) -> None:
 def _swallow(raised: BaseException, task: Task, scope: CancelScope) -> None:
     """Let nothing out of a task that its own scope has not taken, but for Ctrl-C."""
     if _is_interrupt(raised):
+        _report.interrupted(task)
         raise KeyboardInterrupt from raised
     if isinstance(raised, Exception) and runs_here():
         _report.left_scope_open(task, raised)

@@ -51,6 +51,11 @@ def cancelled_from_outside(task: Task) -> None:
     _log(logging.WARNING, lambda: f"Task {_identify(task)} {what}", task)
 
 
+def interrupted(task: Task) -> None:
+    """Log that Ctrl-C met a task, which it ends, and goes on to the event loop (contract 4.1)."""
+    _log(logging.WARNING, lambda: f"Task {_identify(task)} was interrupted by Ctrl-C", task)
+
+
 def waiting(tasks: Sequence[Task]) -> None:
     """Log what a shutdown waits for (contract 5.2)."""
     more = f" and {len(tasks) - _AT_ONCE} more" if len(tasks) > _AT_ONCE else ""
