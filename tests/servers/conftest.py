@@ -111,7 +111,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def _markdown(table: dict[tuple[str, str], dict[str, Counter[str]]]) -> str:
-    lines: list[str] = []
+    lines = [
+        "# On real servers",
+        "",
+        "What each scenario of `tests/servers` came to on each server: made by the run of the tests,",
+        "`hatch run docs:scenarios`.",
+    ]
     last = ""
     for (module, scenario), row in sorted(table.items(), key=lambda item: item[0][0]):
         if module != last:
@@ -120,4 +125,4 @@ def _markdown(table: dict[tuple[str, str], dict[str, Counter[str]]]) -> str:
             last = module
         cells = " | ".join(", ".join(row.get(kind, Counter("-"))) for kind in COMMANDS)
         lines.append(f"| {scenario} | {cells} |")
-    return "\n".join(lines[1:]) + "\n"
+    return "\n".join(lines) + "\n"
