@@ -114,7 +114,7 @@ def _markdown(table: dict[tuple[str, str], dict[str, Counter[str]]]) -> str:
     lines = [
         "# On real servers",
         "",
-        "What each scenario of `tests/servers` came to on each server: made by the run of the tests,",
+        "What each scenario of `tests/servers` came to on each server: made by the tests' own run,",
         "`hatch run docs:scenarios`.",
     ]
     last = ""
