@@ -11,7 +11,7 @@ from typing import Any, NoReturn, cast
 import anyio
 import pytest
 from tasks_core import Task, TaskAborted, TaskRunner, TasksScheduler, TaskState
-from tasks_core._task import handle
+from tasks_core._life import handle
 
 from tests.tasks_core.stage import (
     Abrupt,

@@ -9,6 +9,7 @@ The map, in the order of who may know whom; each module knows only those before 
     _calling               how functions are judged and called
     _backend               the seam to asyncio and trio
     _task                  one scheduled call, and what becomes of it
+    _life                  what moves a task through its states
     _report                all that is logged
     _execution             one task from its first step to its last
     _scheduler             one request's view: schedule, reach the phases

@@ -11,7 +11,8 @@ from ._backend import Backend, runs_here
 from ._calling import call, is_async
 from ._config import TaskErrorHandler
 from ._exceptions import TaskAborted
-from ._task import Task, begin, fail, lives, succeed
+from ._life import begin, fail, lives, succeed
+from ._task import Task
 from ._threads import Threads
 
 

@@ -9,7 +9,8 @@ from contextlib import suppress
 from functools import partial
 
 from ._calling import describe
-from ._task import Task, age, lives
+from ._life import age, lives
+from ._task import Task
 
 logger = logging.getLogger("tasks_core")
 

@@ -19,9 +19,10 @@ from ._calling import is_async
 from ._config import TaskConfig
 from ._exceptions import RunnerClosedError
 from ._execution import execute
+from ._life import end, fail, handle, lives, spawn
 from ._settings import check_config, check_seconds, check_thread_limit
 from ._state import TaskState
-from ._task import Task, end, fail, handle, lives, spawn
+from ._task import Task
 from ._threads import Threads
 
 WARN_EVERY: Final = 10.0

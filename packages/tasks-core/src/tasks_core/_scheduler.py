@@ -16,8 +16,9 @@ from typing import Any, ParamSpec, Protocol, Self, TypeVar, overload
 from ._calling import check_call
 from ._config import RunOn, TaskConfig, TaskErrorHandler
 from ._exceptions import TasksUninitializedError
+from ._life import lives
 from ._phase import AFTER_RESPONSE, AFTER_ROUTE, IMMEDIATE, Phase
-from ._task import Task, TaskHost, lives
+from ._task import Task, TaskHost
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -2,13 +2,13 @@
 
 # pyright: reportPrivateUsage=false
 # ruff: noqa: SLF001
-# Within this module: the functions below the class move it through its life.
+# Within this module: the functions below the class are its own.
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Coroutine
-from contextvars import Context, ContextVar, copy_context
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar, copy_context
 from secrets import token_hex
 from threading import Lock, get_ident
 from types import TracebackType
@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, cast
 
 from anyio import Event
 
-from ._backend import Backend, runs_here
+from ._backend import runs_here
 from ._calling import call, describe
 from ._config import TaskConfig
 from ._exceptions import NoCurrentTaskError, TaskCancelled, TaskSkipped
 from ._phase import Phase
-from ._state import CANCELLED, FAILED, PENDING, RUNNING, SKIPPED, SUCCEEDED, TaskState
+from ._state import CANCELLED, PENDING, SKIPPED, TaskState
 from ._threads import Threads
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ else:
 
 
 _making = Lock()  # held while what a task has only when asked for is made
-_NO_CONTEXT = Context()
 
 
 class TaskHost(Protocol):
@@ -211,7 +210,7 @@ class Task(Generic[P, R_co]):
         return f"<Task {self.name} id={self.id} phase={self.phase} state={self._state}>"
 
 
-_current: ContextVar[Task] = ContextVar("tasks_core.current_task")
+current: ContextVar[Task] = ContextVar("tasks_core.current_task")
 
 
 def current_task() -> Task:
@@ -222,14 +221,10 @@ def current_task() -> Task:
 
     Since 0.1.0.
     """
-    task = _current.get(None)
+    task = current.get(None)
     if task is None:
         raise NoCurrentTaskError
     return task
-
-
-# What follows moves a task through its life, after `identify` and `observe`. It is the runner's and
-# happens on the event loop's thread only; so a state has one writer, and a final one never changes.
 
 
 def identify(task: Task) -> str:
@@ -259,63 +254,3 @@ def refuse_other_loops(task: Task) -> None:
             "there, or in a thread by anyio.from_thread.run(task.wait)."
         )
         raise RuntimeError(msg)
-
-
-def lives(task: Task) -> bool:
-    """Whether the task has not reached a final state yet."""
-    return task._state is PENDING or task._state is RUNNING
-
-
-def age(task: Task) -> float:
-    """Return the seconds since the task was scheduled."""
-    return time.monotonic() - task._scheduled_at
-
-
-def spawn(task: Task, backend: Backend, coro: Coroutine[Any, Any, None]) -> None:
-    """Start the coroutine that runs the task, in the task's context and under its name."""
-    try:
-        handle = backend.spawn(coro, task.name, task._context)
-    except Exception:
-        coro.close()
-        raise
-    # It may be over already, where the loop's tasks start eagerly.
-    task._handle = None if task._over else handle
-    task._context = _NO_CONTEXT
-
-
-def handle(task: Task) -> object:
-    """Return the backend's handle of the coroutine that runs the task, if that was started."""
-    return task._handle
-
-
-def begin(task: Task) -> None:
-    """Note that the function is being called."""
-    _current.set(task)
-    task._began_at = time.monotonic()
-    task._state = RUNNING
-    if task._started is not None:
-        task._started.set()
-
-
-def succeed(task: Task, result: object) -> None:
-    """Note that the function has returned."""
-    task._state = SUCCEEDED
-    task._result = result
-
-
-def fail(task: Task, error: Exception) -> None:
-    """Note that the function has raised."""
-    task._state = FAILED
-    task._exception = error
-    task._traceback = error.__traceback__
-
-
-def end(task: Task, otherwise: TaskState = CANCELLED) -> None:
-    """Let waiters go on, the task is over; if nothing has become of it yet, this has."""
-    if lives(task):
-        task._state = otherwise
-    task._handle = None
-    task._context = _NO_CONTEXT  # it holds the request's values, and a handle may be kept for long
-    task._over = True
-    if task._ended is not None:
-        task._ended.set()
