@@ -61,7 +61,7 @@ class TaskRunner:
         thread_limit: int = 40,
     ) -> None:
         """Make a runner; it runs nothing until it is entered."""
-        self.config: Final = check_config(config)
+        self.config: Final[TaskConfig] = check_config(config)
         self._grace_period = check_seconds("grace_period", grace_period)
         self._timeout = (
             inf if shutdown_timeout is None else check_seconds("shutdown_timeout", shutdown_timeout)
@@ -93,8 +93,8 @@ class TaskRunner:
             msg = "A TaskRunner can be entered once: make a new one for each lifespan."
             raise RuntimeError(msg)
         self.backend = current_backend()
-        self.thread = get_ident()
-        self.threads = Threads(self._thread_limit)
+        self.thread: int = get_ident()
+        self.threads: Threads = Threads(self._thread_limit)
         await self.backend.open()
         self._accepts = True
         return self

@@ -64,7 +64,7 @@ class TasksScheduler:
     def __init__(self, runner: SchedulerHost, config: TaskConfig | None = None) -> None:
         """Make a scheduler, before the first phase."""
         self._runner = runner
-        self.config = runner.config if config is None else runner.config.merge(config)
+        self.config: TaskConfig = runner.config if config is None else runner.config.merge(config)
         """The settings that a task of this request has before its own."""
         # The last phase that has begun, and the request's outcome as of then. Both change under
         # the runner's lock, and only forward.
@@ -232,8 +232,8 @@ class TasksBatch:
     def __init__(self, scheduler: TasksScheduler, phase: Phase, config: TaskConfig) -> None:
         """Made by `TasksScheduler`, not by users."""
         self._scheduler = scheduler
-        self.phase = phase
-        self.config = config
+        self.phase: Phase = phase
+        self.config: TaskConfig = config
         """The settings of the tasks that it schedules, all layers merged."""
 
     @property

@@ -99,10 +99,10 @@ class Task(Generic[P, R_co]):
     ) -> None:
         """Made by ``schedule``, not by users."""
         self.func: Callable[P, Any] = func
-        self.args = args
-        self.kwargs = kwargs
-        self.config = config
-        self.phase = phase
+        self.args: tuple[Any, ...] = args
+        self.kwargs: dict[str, Any] = kwargs
+        self.config: TaskConfig = config
+        self.phase: Phase = phase
         self._id = ""  # made when somebody asks for it
         self._host = host
         # The copy of the context in which it was scheduled, until it has been started in it (2.4).
