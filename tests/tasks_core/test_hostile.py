@@ -8,7 +8,7 @@ import logging
 import pickle
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -18,6 +18,7 @@ from anyio import to_thread
 from tasks_core import (
     NoCurrentTaskError,
     RunnerClosedError,
+    Task,
     TaskAborted,
     TaskCancelled,
     TasksAlreadyAddedError,
@@ -171,13 +172,23 @@ async def test_tasks_may_start_eagerly() -> None:
         assert kept() is None
 
 
-@pytest.mark.parametrize("ask", [lambda task: task.wait(), lambda task: task.started.wait()])
+async def wait_for_the_end(task: Task) -> None:
+    await task.wait()
+
+
+async def wait_for_the_start(task: Task) -> None:
+    await task.started.wait()
+
+
+@pytest.mark.parametrize("ask", [wait_for_the_end, wait_for_the_start])
 @pytest.mark.parametrize("other", ["asyncio", "trio"])
-async def test_another_event_loop_is_refused(ask: Callable[[Any], Any], other: str) -> None:
+async def test_another_event_loop_is_refused(
+    ask: Callable[[Task], Awaitable[None]], other: str
+) -> None:
     """Who waits on another event loop than the task's gets an error; the task goes on (2.3)."""
     refused: list[str] = []
 
-    async def wait(task: Any) -> None:
+    async def wait(task: Task) -> None:
         try:
             await ask(task)
         except RuntimeError as error:
