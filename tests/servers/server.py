@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
@@ -161,6 +161,12 @@ class Server:
             missing = [what for what in whats if what not in self.said]
         if missing:
             raise AssertionError(f"never: {missing}, only {self.said}\n{self.log()}")
+
+    def wait_until(self, settled: Callable[[set[str]], bool]) -> None:
+        """Wait until what the application has said settles a question."""
+        with self._changed:
+            in_time = self._changed.wait_for(lambda: settled(set(self.said)), self._guard)
+        assert in_time, f"never settled: {self.said}\n{self.log()}"
 
     def wait_for_more(self) -> None:
         """Wait until the application says anything more."""

@@ -47,6 +47,12 @@ def succeeds(server: Server) -> None:
 def fails(server: Server) -> None:
     """Check that only immediate tasks ran, and that the log tells of the others."""
     server.wait_for("over", "immediate")
+    # Also what should not have run is waited for: it must not speak up in the next test.
+    server.wait_until(
+        lambda said: all(
+            {phase, f"INFO {phase}"} & said for phase in ("after_route", "after_response")
+        )
+    )
     assert {"INFO after_route", "INFO after_response"} <= set(server.said)
     assert not {"after_route", "after_response"} & set(server.said)
 
