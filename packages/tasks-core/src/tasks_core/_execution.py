@@ -36,7 +36,7 @@ async def execute(task: Task, runner: ExecutionHost) -> None:
     try:
         with scope:
             try:
-                if is_async(func):
+                if is_async(func):  # as `call` does it, without one more coroutine a task
                     begin(task)
                     result = await func(*task.args, **task.kwargs)
                 else:
