@@ -37,6 +37,12 @@ def describe(func: object) -> str:
     return name if type(name) is str else type(func).__qualname__
 
 
+def show(value: object, how: Callable[[object], str] = str) -> str:
+    """Return the text of anything, whatever it does when it is asked for it."""
+    text = _ask(lambda: how(value))
+    return type(value).__qualname__ if text is None else text
+
+
 def _ask(question: Callable[[], R]) -> R | None:
     """Return the answer of code that reads attributes; a hostile one says nothing (4.1)."""
     try:

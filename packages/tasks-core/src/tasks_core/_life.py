@@ -13,11 +13,15 @@ from __future__ import annotations
 import time
 from collections.abc import Coroutine
 from contextvars import Context
+from secrets import token_hex
 from typing import Any
 
 from ._backend import Backend
+from ._calling import describe
+from ._config import TaskConfig
+from ._exceptions import TaskFailed
 from ._state import CANCELLED, FAILED, PENDING, RUNNING, SUCCEEDED, TaskState
-from ._task import Task, current
+from ._task import Task, announce, current, tell
 
 _NO_CONTEXT = Context()
 
@@ -77,6 +81,57 @@ def end(task: Task, otherwise: TaskState = CANCELLED) -> None:
         task._state = otherwise
     task._handle = None
     task._context = _NO_CONTEXT  # it holds the request's values, and a handle may be kept for long
+    task._ended_at = time.monotonic()
     task._over = True
-    if task._ended is not None:
-        task._ended.set()
+    if task._changed is not None:
+        announce(task)
+
+
+def home(task: Task) -> int:
+    """Return the thread of the event loop that the task belongs to."""
+    return task._host.thread
+
+
+def is_over(task: Task) -> bool:
+    """Whether everything is over, the error handler included."""
+    return task._over
+
+
+def has_id(task: Task) -> bool:
+    """Whether somebody has asked for the task's id."""
+    return task._id != ""
+
+
+def identify(task: Task) -> str:
+    """Give the task its id, if it has none yet."""
+    if not task._id:
+        task._id = token_hex(16)
+    return task._id
+
+
+def remains(task: Task) -> Task:
+    """Return a handle for a task that has ended which holds on to nothing but its result."""
+    config = task.config
+    settings = TaskConfig(name=config.name, shield=config.shield, run_on=config.run_on)
+    kept: Task = Task(task._host, task.phase, settings, _Gone(describe(task.func)), (), {})
+    kept._context = _NO_CONTEXT
+    for name in ("_id", "_scheduled_at", "_scheduled_on", "_began_at", "_ended_at", "_over"):
+        setattr(kept, name, getattr(task, name))
+    for name in ("_state", "_result", "_progress"):
+        setattr(kept, name, getattr(task, name))
+    kept._exception = None if task._exception is None else TaskFailed(*tell(task._exception))
+    return kept
+
+
+class _Gone:
+    """Stands for the function of a task that has ended, under its name."""
+
+    def __init__(self, name: str) -> None:
+        self.__qualname__ = name
+
+    def __call__(self) -> None:
+        msg = (
+            f"Task {self.__qualname__} had ended when it was looked up, and its function and "
+            "arguments are not kept: schedule it anew, or keep the handle that schedule() returns."
+        )
+        raise RuntimeError(msg)

@@ -7,20 +7,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar, copy_context
-from secrets import token_hex
+from datetime import UTC, datetime
 from threading import Lock, get_ident
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Protocol, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, cast
 
 from anyio import Event
+from anyio.lowlevel import checkpoint
 
 from ._backend import runs_here
-from ._calling import call, describe
+from ._calling import call, describe, show
 from ._config import TaskConfig
-from ._exceptions import NoCurrentTaskError, TaskCancelled, TaskSkipped
+from ._exceptions import NoCurrentTaskError, TaskCancelled, TaskFailed, TaskSkipped
 from ._phase import Phase
+from ._record import Progress, TaskRecord
 from ._state import CANCELLED, PENDING, SKIPPED, TaskState
 from ._threads import Threads
 
@@ -48,6 +50,8 @@ class TaskHost(Protocol):
     @property
     def thread(self) -> int: ...
     def cancel(self, task: Task) -> bool: ...
+    def identify(self, task: Task) -> str: ...
+    def on_loop(self, act: Callable[[], object]) -> None: ...
 
 
 class Task(Generic[P, R_co]):
@@ -69,15 +73,18 @@ class Task(Generic[P, R_co]):
     __slots__ = (
         "__weakref__",
         "_began_at",
+        "_changed",
         "_context",
-        "_ended",
+        "_ended_at",
         "_exception",
         "_handle",
         "_host",
         "_id",
         "_over",
+        "_progress",
         "_result",
         "_scheduled_at",
+        "_scheduled_on",
         "_started",
         "_state",
         "_traceback",
@@ -107,8 +114,11 @@ class Task(Generic[P, R_co]):
         self._host = host
         # The copy of the context in which it was scheduled, until it has been started in it (2.4).
         self._context = copy_context()
+        # The moments of its life by the clock that never jumps, and the first by the calendar's.
         self._scheduled_at = time.monotonic()
+        self._scheduled_on = time.time()
         self._began_at: float | None = None
+        self._ended_at: float | None = None
         self._state = PENDING
         self._result: R_co | None = None
         self._exception: Exception | None = None
@@ -117,14 +127,16 @@ class Task(Generic[P, R_co]):
         self._handle: object = None
         # Whether everything is over, the error handler included: what waiters wait for.
         self._over = False
-        # Events are made when somebody asks for them; most tasks need none.
+        self._progress: Progress | None = None
+        # Events are made when somebody asks for them; most tasks need none. The second is set, and
+        # forgotten, when the task reports progress and when all is over.
         self._started: Event | None = None
-        self._ended: Event | None = None
+        self._changed: Event | None = None
 
     @property
     def id(self) -> str:
         """An unguessable identifier, unique for ever: 32 hexadecimal digits."""
-        return self._id or identify(self)
+        return self._id or self._host.identify(self)
 
     @property
     def name(self) -> str:
@@ -171,11 +183,7 @@ class Task(Generic[P, R_co]):
             TaskSkipped: The task was skipped, for its request's outcome.
             RuntimeError: Another event loop than the task's runs here.
         """
-        if not self._over:
-            refuse_other_loops(self)
-            if self._ended is None:
-                self._ended = Event()
-            await self._ended.wait()
+        await until_over(self)
         if self._state is CANCELLED:
             raise TaskCancelled(self.name)
         if self._state is SKIPPED:
@@ -189,10 +197,68 @@ class Task(Generic[P, R_co]):
         """Cancel the task, shielded or not: before it begins, or while it runs.
 
         May be called from any thread. Returns whether that can take effect: a task that has ended
-        cannot be cancelled, and a sync function that has begun ends when it likes (it can ask
-        `anyio.from_thread.check_cancelled`).
+        cannot be cancelled, and a sync function that has begun ends when it likes. It is told all
+        the same: one that calls `anyio.from_thread.check_cancelled` now and then ends there, and
+        the task is cancelled.
         """
         return self._host.cancel(self)
+
+    @property
+    def progress(self) -> Progress | None:
+        """What the task has reported last; ``None`` if it has not reported."""
+        return self._progress
+
+    def report(
+        self, done: float, *, total: float | None = None, message: str | None = None
+    ) -> None:
+        """Say how far the task has come: ``current_task().report(3, total=10)``.
+
+        Never waits, and may be called from any thread, so in sync functions too. What is left out
+        stays as it was reported before. See `Progress` for what the parts mean.
+
+        Raises:
+            TypeError: A count is no number, or the message no string.
+            ValueError: A count is negative, infinite or not a number.
+        """
+        last = self._progress
+        if last is not None:
+            total = last.total if total is None else total
+            message = last.message if message is None else message
+        self._progress = Progress(done, total, message)
+        announce(self)
+
+    def updates(self) -> AsyncIterator[Progress]:
+        """Iterate over the task's progress as it is reported, until the task has ended.
+
+        Begins with what was reported last, if anything. The task never waits for a reader: who is
+        slow misses what was reported in between, and gets the newest. The last report is always
+        given. How the task has ended is not raised here, see `state` or `wait`.
+
+        Raises:
+            RuntimeError: Another event loop than the task's runs here.
+        """
+        return _Updates(self)
+
+    def record(self) -> TaskRecord:
+        """Return a snapshot of the task, as it may be shown to others."""
+        began, ended = self._began_at, self._ended_at
+        now = time.monotonic() if ended is None else ended
+        kind, text = (None, None) if self._exception is None else tell(self._exception)
+        return TaskRecord(
+            id=self.id,
+            name=self.name,
+            function=describe(self.func),
+            phase=cast('Literal["immediate", "after_route", "after_response"]', str(self.phase)),
+            state=self._state,
+            scheduled_at=_iso(self, self._scheduled_at),
+            started_at=None if began is None else _iso(self, began),
+            ended_at=None if ended is None else _iso(self, ended),
+            waited=(now if began is None else began) - self._scheduled_at,
+            ran=None if began is None else now - began,
+            error_type=kind,
+            error=text,
+            progress=self._progress,
+        )
 
     async def __call__(self) -> R_co:
         """Call the function once more, as the task did, without its error handler (contract 4.4).
@@ -208,6 +274,26 @@ class Task(Generic[P, R_co]):
     def __repr__(self) -> str:
         """Name the task, without its arguments: they may hold secrets (contract 4.2)."""
         return f"<Task {self.name} id={self.id} phase={self.phase} state={self._state}>"
+
+
+class _Updates(AsyncIterator[Progress]):
+    """The reports of a task. No generator: trio minds one that is not read to its end."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._seen: Progress | None = None
+
+    async def __anext__(self) -> Progress:
+        await checkpoint()
+        while True:
+            over = self._task._over  # first: what was reported before the end is given
+            progress = self._task._progress
+            if progress is not None and progress is not self._seen:
+                self._seen = progress
+                return progress
+            if over:
+                raise StopAsyncIteration
+            await changed(self._task, progress)
 
 
 current: ContextVar[Task] = ContextVar("tasks_core.current_task")
@@ -227,14 +313,6 @@ def current_task() -> Task:
     return task
 
 
-def identify(task: Task) -> str:
-    """Give the task its identifier; of threads that ask at the same time all get the same."""
-    with _making:
-        if not task._id:
-            task._id = token_hex(16)
-        return task._id
-
-
 def observe(task: Task) -> Event:
     """Give the task its event; of threads that ask at the same time all get the same."""
     refuse_other_loops(task)
@@ -244,6 +322,43 @@ def observe(task: Task) -> Event:
     if task._began_at is not None:  # `begin` looks the other way round, so one of the two sets it
         task._started.set()
     return task._started
+
+
+async def changed(task: Task, progress: Progress | None) -> None:
+    """Wait until the task is over, or its progress another one than this."""
+    refuse_other_loops(task)
+    event = task._changed
+    if event is None:
+        event = task._changed = Event()
+    # `announce` looks the other way round, so one of the two sees what the other has done.
+    if not task._over and task._progress is progress:
+        await event.wait()
+
+
+async def until_over(task: Task) -> None:
+    """Wait until the task is over, however it ends."""
+    while not task._over:
+        await changed(task, task._progress)
+
+
+def announce(task: Task) -> None:
+    """Wake who waits for a change of the task, from any thread."""
+    with _making:  # of several threads one takes the event
+        event, task._changed = task._changed, None
+    if event is not None:
+        task._host.on_loop(event.set)
+
+
+def tell(error: Exception) -> tuple[str, str]:
+    """Return the type and the text of what a task has raised."""
+    if isinstance(error, TaskFailed):
+        return error.kind, error.text
+    return type(error).__qualname__, show(error)
+
+
+def _iso(task: Task, moment: float) -> str:
+    at = task._scheduled_on + (moment - task._scheduled_at)
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
 
 
 def refuse_other_loops(task: Task) -> None:

@@ -158,6 +158,7 @@ async def serve(  # noqa: PLR0913 - an ASGI call and what it is to know
             raise
         finally:
             request.end()
+            await scheduler.settle()
 
 
 def add_again(settings: RunnerSettings) -> None:
