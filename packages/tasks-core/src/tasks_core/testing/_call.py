@@ -1,0 +1,157 @@
+"""Scheduled calls side by side: whether they are the same, and if not, in what they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from inspect import isroutine, signature
+from itertools import takewhile
+from typing import Any, Final, TypeAlias
+
+from tasks_core._calling import describe, show
+from tasks_core._config import TaskConfig
+from tasks_core._phase import IMMEDIATE, Phase
+from tasks_core._task import Task
+
+Differences: TypeAlias = Mapping[str, tuple[object, object]]
+"""What is expected and what was recorded, by what that is."""
+
+_WIDTH: Final = 200  # characters of a value that are shown
+_BEFORE: Final = 50  # of these, before the first difference
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call as it was scheduled, or should have been, with the settings that matter."""
+
+    phase: Phase
+    config: TaskConfig
+    func: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+    def settings(self) -> dict[str, Any]:
+        """Return what is set."""
+        values = {field.name: getattr(self.config, field.name) for field in fields(self.config)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def parts(self) -> dict[str, object]:
+        """Take it apart into what can differ; arguments by the names of their parameters."""
+        func, args, kwargs = self.func, self.args, self.kwargs
+        while isinstance(func, partial):
+            args, kwargs = (*func.args, *args), {**func.keywords, **kwargs}
+            func = func.func
+        arguments: Mapping[str, Any]
+        try:
+            bound = signature(func).bind(*args, **kwargs)
+        except Exception:  # noqa: BLE001 - none can be read, or only that of what func wraps
+            arguments = {**{str(n): arg for n, arg in enumerate(args, 1)}, **kwargs}
+        else:
+            bound.apply_defaults()
+            arguments = bound.arguments
+        named = {f"argument {name}": value for name, value in arguments.items()}
+        return {"function": func, "phase": self.phase, **self.settings(), **named}
+
+    def render(self) -> str:
+        """Write it as the code that schedules it."""
+        settings = ", ".join(f"{name}={_repr(value)}" for name, value in self.settings().items())
+        kwargs = [f"{name}={_repr(value)}" for name, value in self.kwargs.items()]
+        steps = [
+            *([] if self.phase is IMMEDIATE else [str(self.phase)]),
+            *([f"task({settings})"] if settings else []),
+            f"schedule({', '.join([describe(self.func), *map(_repr, self.args), *kwargs])})",
+        ]
+        return ".".join(steps)
+
+
+def recorded_call(task: Task, wanted: TaskConfig) -> Call:
+    """Return a task as a call; of its settings those that are wanted, as they are in force."""
+    in_force = TaskConfig(
+        name=task.name,
+        shield=task.config.shielded,
+        on_error=task.config.on_error,
+        run_on=task.config.run_on or "success",
+    )
+    settings = {
+        field.name: getattr(in_force, field.name)
+        for field in fields(wanted)
+        if getattr(wanted, field.name) is not None
+    }
+    return Call(task.phase, TaskConfig(**settings), task.func, task.args, task.kwargs)
+
+
+class _Absent:
+    """Stands for what is not there, and equals nothing else."""
+
+    def __repr__(self) -> str:
+        """Say so."""
+        return "nothing"
+
+
+_ABSENT: Final = _Absent()
+
+
+def find_differences(expected: Call, recorded: Call) -> Differences:
+    """Return in what two calls differ."""
+    parts, others = expected.parts(), recorded.parts()
+    pairs = {name: (parts.get(name, _ABSENT), others.get(name, _ABSENT)) for name in parts | others}
+    return {name: pair for name, pair in pairs.items() if not _is_same(*pair)}
+
+
+def _is_same(expected: object, recorded: object) -> bool:
+    if expected is _ABSENT or recorded is _ABSENT:
+        return False
+    # The expected one is asked first: it may be one that equals anything, as `mock.ANY` does.
+    return expected is recorded or bool(expected == recorded)
+
+
+def tell_nearest(
+    expected: Call, recorded: Sequence[Call], found: Sequence[Differences]
+) -> Iterator[str]:
+    """Tell in lines what was expected, what there is, and in what the nearest of it differs."""
+    yield "no such task was recorded:"
+    yield f"    {expected.render()}"
+    if not recorded:
+        yield "nothing was recorded"
+        return
+    yield "recorded:"
+    yield from (f"    {call.render()}" for call in recorded)
+    name = describe(expected.func)
+    of_func = [differences for differences in found if "function" not in differences]
+    if not of_func:
+        named = any(describe(call.func) == name for call in recorded)
+        yield f"none of them calls {name}" + (", but another one of that name" if named else "")
+        return
+    for what, pair in min(of_func, key=len).items():
+        yield f"the nearest differs in its {what}:"
+        for side, text in zip(("expected", "recorded"), _beside(*pair), strict=True):
+            yield f"    {side} {text}"
+
+
+def _beside(expected: object, recorded: object) -> tuple[str, str]:
+    """Write two values so that their first difference is seen."""
+    texts = _text(expected), _text(recorded)
+    if texts[0] == texts[1]:
+        return texts[0][:_WIDTH], f"{texts[1][:_WIDTH]}, which looks the same and is not equal"
+    begin = 0
+    if max(map(len, texts)) > _WIDTH:
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(*texts, strict=False)))
+        begin = max(0, same - _BEFORE)
+    return _cut(texts[0], begin), _cut(texts[1], begin)
+
+
+def _repr(value: object) -> str:
+    return _cut(_text(value), 0)
+
+
+def _cut(text: str, begin: int) -> str:
+    end = begin + _WIDTH
+    return ("..." if begin else "") + text[begin:end] + ("..." if text[end:] else "")
+
+
+def _text(value: object) -> str:
+    """Write a value in one line, whatever it does when it is asked for its text."""
+    if isinstance(value, Phase):
+        return str(value)
+    return " ".join((describe(value) if isroutine(value) else show(value, repr)).split("\n"))

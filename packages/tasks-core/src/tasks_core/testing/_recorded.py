@@ -1,0 +1,206 @@
+"""The block in which no task runs, and what a test asks it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, ParamSpec, Self, cast
+
+from tasks_core._calling import check_call
+from tasks_core._config import RunOn, TaskConfig, TaskErrorHandler
+from tasks_core._life import lives
+from tasks_core._phase import AFTER_RESPONSE, AFTER_ROUTE, IMMEDIATE, Phase
+from tasks_core._scheduler import SchedulerHost
+from tasks_core._task import Task
+
+from ._call import Call, find_differences, recorded_call, tell_nearest
+from ._watch import Watch
+
+P = ParamSpec("P")
+
+
+class RecordedTasks:
+    """The block of `record`, ``with`` or ``async with``, and what was recorded in it.
+
+    It can be entered once.
+
+    Attributes:
+        tasks: The tasks that would have run, in that order.
+
+    Since 0.1.0.
+    """
+
+    def __init__(self) -> None:
+        """Made by `record`."""
+        self.tasks: list[Task] = []
+        self._watch = Watch(lambda host: cast("SchedulerHost", _Recorder(host, self.tasks)))
+
+    def __enter__(self) -> Self:
+        """Record the tasks of requests that are made from here."""
+        self._watch.begin()
+        return self
+
+    async def __aenter__(self) -> Self:
+        """Record the tasks of requests that are made from here."""
+        return self.__enter__()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Let the tasks of further requests run."""
+        self._watch.end()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Let the tasks of further requests run."""
+        self._watch.end()
+
+    @property
+    def after_route(self) -> RecordedBatch:
+        """The recorded tasks of *after route*."""
+        return RecordedBatch(self, AFTER_ROUTE, TaskConfig())
+
+    @property
+    def after_response(self) -> RecordedBatch:
+        """The recorded tasks of *after response*."""
+        return RecordedBatch(self, AFTER_RESPONSE, TaskConfig())
+
+    def task(
+        self,
+        *,
+        name: str | None = None,
+        shield: bool | None = None,
+        on_error: TaskErrorHandler | None = None,
+        run_on: RunOn | None = None,
+    ) -> RecordedBatch:
+        """Return the immediate tasks that have these settings; see `RecordedBatch.task`."""
+        batch = RecordedBatch(self, IMMEDIATE, TaskConfig())
+        return batch.task(name=name, shield=shield, on_error=on_error, run_on=run_on)
+
+    def assert_scheduled(
+        self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Task[P, Any]:
+        """Fail unless an immediate task was recorded: see `RecordedBatch.assert_scheduled`."""
+        __tracebackhide__ = True
+        batch = RecordedBatch(self, IMMEDIATE, TaskConfig())
+        return batch.assert_scheduled(func, *args, **kwargs)
+
+    def assert_nothing_scheduled(self) -> None:
+        """Fail if a task was recorded, of whatever phase.
+
+        Raises:
+            AssertionError: There are some; it shows them.
+            RuntimeError: The block was never entered.
+        """
+        __tracebackhide__ = True
+        self.refuse_unused()
+        if self.tasks:
+            calls = [recorded_call(task, task.config).render() for task in self.tasks]
+            raise AssertionError("\n    ".join(["tasks were recorded:", *calls]))
+
+    def refuse_unused(self) -> None:
+        """Refuse to answer for a block that could not record anything."""
+        if not self._watch.begun:
+            msg = "Nothing could be recorded: write `with record() as recorded:` around requests."
+            raise RuntimeError(msg)
+
+    def __repr__(self) -> str:
+        """Show how many tasks were recorded."""
+        return f"<RecordedTasks tasks={len(self.tasks)}>"
+
+
+class RecordedBatch:
+    """Tasks of a phase, and with settings, among those that were recorded.
+
+    It takes the form of what schedules such a task, ``tasks.after_route.task(name="mail")``.
+
+    Since 0.1.0.
+    """
+
+    def __init__(self, recorded: RecordedTasks, phase: Phase, config: TaskConfig) -> None:
+        """Made by `RecordedTasks`, not by users."""
+        self._recorded = recorded
+        self._phase = phase
+        self._config = config
+
+    def task(
+        self,
+        *,
+        name: str | None = None,
+        shield: bool | None = None,
+        on_error: TaskErrorHandler | None = None,
+        run_on: RunOn | None = None,
+    ) -> RecordedBatch:
+        """Return those that have these settings too; what is left out may be anything.
+
+        What counts is what is in force for a task, defaults and the application's settings applied.
+        """
+        layer = TaskConfig(name=name, shield=shield, on_error=on_error, run_on=run_on)
+        return RecordedBatch(self._recorded, self._phase, self._config.merge(layer))
+
+    def assert_scheduled(
+        self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Task[P, Any]:
+        """Fail unless ``func(*args, **kwargs)`` was scheduled so and would have run.
+
+        How the arguments were passed makes no difference: by position or by name, by a partial, or
+        as the function's own defaults.
+
+        Returns:
+            The first such task.
+
+        Raises:
+            AssertionError: There is none. It shows what there is, and how the nearest differs.
+            TypeError: It could never have been scheduled (contract 2.2).
+            RuntimeError: The block was never entered.
+        """
+        __tracebackhide__ = True
+        self._recorded.refuse_unused()
+        check_call(func, args, kwargs)
+        expected = Call(self._phase, self._config, func, args, kwargs)
+        tasks = self._recorded.tasks
+        calls = [recorded_call(task, self._config) for task in tasks]
+        found = [find_differences(expected, call) for call in calls]
+        if {} in found:
+            return cast("Task[P, Any]", tasks[found.index({})])
+        raise AssertionError("\n".join(tell_nearest(expected, calls, found)))
+
+    def __repr__(self) -> str:
+        """Show the phase and the settings."""
+        return f"<RecordedBatch phase={self._phase} config={self._config}>"
+
+
+class _Recorder:
+    """A runner that runs nothing, as the scheduler of a request in the block sees it."""
+
+    def __init__(self, host: SchedulerHost, tasks: list[Task]) -> None:
+        self._host = host
+        self._tasks = tasks
+
+    def __getattr__(self, name: str) -> object:
+        """Do all else as the runner does."""
+        return getattr(self._host, name)
+
+    def start(self, tasks: Sequence[Task]) -> None:
+        """Note tasks whose phase has begun, but for those that were cancelled before."""
+        for task in filter(lives, tasks):
+            self._tasks.append(task)
+            self._host.skip(task, "tasks are recorded here, for a test")
+
+
+def record() -> RecordedTasks:
+    """Return a block in which no task runs; it notes those that would, when their phase begins.
+
+    So what the outcome of a request keeps from running (contract 1.6) is not among them. For the
+    application each recorded task is skipped: `Task.wait` raises `TaskSkipped`.
+
+    Since 0.1.0.
+    """
+    return RecordedTasks()
