@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future
-from contextvars import copy_context
+from contextvars import Context
 from functools import partial
 from threading import TIMEOUT_MAX, get_ident
 from traceback import format_exception
@@ -143,8 +143,9 @@ class TasksBlock:
             else:
                 ended.set_result(None)
 
-        context = copy_context()
-        self._waiters.append(host.backend.spawn(wait(), name="tasks_core.testing", context=context))
+        # Not in a copy of this context: it may come from a test on another kind of event loop.
+        waiter = host.backend.spawn(wait(), name="tasks_core.testing", context=Context())
+        self._waiters.append(waiter)
 
     def _refuse_own_loop(self) -> None:
         """Refuse ``with`` where it is wrong, whether or not the tasks happen to be over already."""

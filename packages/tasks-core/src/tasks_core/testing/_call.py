@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from inspect import isroutine, signature
+from inspect import Parameter, isroutine, signature
 from itertools import takewhile
 from typing import Any, Final, TypeAlias
 
@@ -42,16 +42,8 @@ class Call:
         while isinstance(func, partial):
             args, kwargs = (*func.args, *args), {**func.keywords, **kwargs}
             func = func.func
-        arguments: Mapping[str, Any]
-        try:
-            bound = signature(func).bind(*args, **kwargs)
-        except Exception:  # noqa: BLE001 - none can be read, or only that of what func wraps
-            arguments = {**{str(n): arg for n, arg in enumerate(args, 1)}, **kwargs}
-        else:
-            bound.apply_defaults()
-            arguments = bound.arguments
-        named = {f"argument {name}": value for name, value in arguments.items()}
-        return {"function": func, "phase": self.phase, **self.settings(), **named}
+        arguments = {f"argument {name}": value for name, value in _name(func, args, kwargs)}
+        return {"function": func, "phase": self.phase, **self.settings(), **arguments}
 
     def render(self) -> str:
         """Write it as the code that schedules it."""
@@ -63,6 +55,27 @@ class Call:
             f"schedule({', '.join([describe(self.func), *map(_repr, self.args), *kwargs])})",
         ]
         return ".".join(steps)
+
+
+def _name(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Iterator[tuple[str, object]]:
+    """Name arguments by the function's parameters, with its defaults, where these can be read."""
+    try:
+        bound = signature(func).bind(*args, **kwargs)
+    except Exception:  # noqa: BLE001 - none can be read, or only that of what the function wraps
+        yield from ((str(n), arg) for n, arg in enumerate(args, 1))
+        yield from kwargs.items()
+        return
+    bound.apply_defaults()
+    for name, value in bound.arguments.items():
+        kind = bound.signature.parameters[name].kind
+        if kind is Parameter.VAR_POSITIONAL:
+            yield from ((f"{name}[{n}]", arg) for n, arg in enumerate(value))
+        elif kind is Parameter.VAR_KEYWORD:
+            yield from ((f"{name}[{key!r}]", arg) for key, arg in value.items())
+        else:
+            yield name, value
 
 
 def recorded_call(task: Task, wanted: TaskConfig) -> Call:
