@@ -54,6 +54,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
 
     A fixture cannot: an async test runs in a context, and often on an event loop, of its own.
     """
+    __tracebackhide__ = True
     if not isinstance(item, pytest.Function):
         return (yield)
     test = item.obj

@@ -1,0 +1,360 @@
+"""The fixtures for pytest, in runs of pytest's own: each is a process, with an ASGI application."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from subprocess import run
+from typing import Final
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+PLUGIN: Final = "tasks_core._pytest_plugin"
+# Where the package is installed, pytest finds the plugin by itself.
+INSTALLED: Final = any(point.value == PLUGIN for point in entry_points(group="pytest11"))
+
+# An application, and a client with which every kind of test can call it.
+KIT: Final = '''
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+from tasks_core import current_tasks
+from tasks_core.asgi import TasksMiddleware
+from tasks_core.testing import drain, inline, lifespan, record
+
+ran = []
+
+async def note(what):
+    await anyio.lowlevel.checkpoint()
+    ran.append(what)
+
+async def fail(what):
+    raise ValueError(f"task {what}")
+
+async def inner(scope, receive, send):
+    func = {"/note": note, "/fail": fail}[scope["path"]]
+    current_tasks().after_response.task(name="it").schedule(func, scope["path"])
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+app = TasksMiddleware(inner)
+
+async def get(started, path):
+    async def send(message):
+        pass
+    await started({"type": "http", "path": path}, None, send)
+
+class Client:
+    """As test clients do, it has an event loop in a thread of its own."""
+
+    def __init__(self, portal, started):
+        self.portal, self.started = portal, started
+
+    def get(self, path):
+        self.portal.call(get, self.started, path)
+
+@pytest.fixture(scope="module")
+def client():
+    with (
+        anyio.from_thread.start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(lifespan(app)) as started,
+    ):
+        yield Client(portal, started)
+
+@pytest.fixture(autouse=True)
+def clean():
+    ran.clear()
+'''
+
+Run = Callable[..., pytest.RunResult]
+
+
+@pytest.fixture
+def run_pytest(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run tests that are written below `KIT`, with two plugins, and return how they ended."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    plugins = ("-p", "anyio", "-p", PLUGIN, "-p", "no:cacheprovider")
+
+    def run_it(tests: str, *options: str, ini: str = "") -> pytest.RunResult:
+        pytester.makeini(f"[pytest]\n{ini}")
+        pytester.makepyfile(kit=KIT, test_it=f"from kit import *\n{tests}")
+        return pytester.runpytest_subprocess(*plugins, "-W", "error", *options)
+
+    return run_it
+
+
+def test_sync_tests(run_pytest: Run) -> None:
+    """In sync tests the block is around the function, and its errors are failures of the test."""
+    result = run_pytest("""
+def test_drains(client, drained_tasks):
+    client.get("/note")
+    assert [task.name for task in drained_tasks.tasks] == ["it"]
+
+def test_drains_then(client):
+    assert ran == []  # what the test before it waited for has been cleared
+
+def test_inline(client, inline_tasks):
+    client.get("/note")
+    assert ran == ["/note"]
+
+def test_records(client, recorded_tasks):
+    client.get("/note")
+    recorded_tasks.after_response.task(name="it").assert_scheduled(note, "/note")
+    assert ran == []
+
+def test_misses(client, recorded_tasks):
+    recorded_tasks.assert_scheduled(note, "/note")
+
+def test_fails(client, drained_tasks):
+    client.get("/fail")
+
+def test_fails_inline(client, inline_tasks):
+    client.get("/fail")
+
+def test_fails_by_itself(client, drained_tasks):
+    client.get("/fail")
+    assert 1 == 2
+
+def test_without(client):
+    client.get("/note")
+""")
+    result.assert_outcomes(passed=5, failed=4)
+    result.stdout.fnmatch_lines(["*AssertionError: no such task was recorded:"])
+    result.stdout.fnmatch_lines(["E*ValueError: task /fail"])
+    result.stdout.fnmatch_lines(["*assert 1 == 2", "E*Task it failed: Traceback*"])
+    result.stdout.no_fnmatch_line("*_block.py:*")  # the kit's own frames are not shown
+    result.stdout.no_fnmatch_line("*_recorded.py:*")
+    result.stdout.no_fnmatch_line("*_pytest_plugin.py:*")
+
+
+ASYNC_TESTS: Final = """
+async def test_drains(started, drained_tasks):
+    await get(started, "/note")
+    assert [task.name for task in drained_tasks.tasks] == ["it"]
+
+async def test_drains_then(started):
+    assert ran == []
+
+async def test_inline(started, inline_tasks):
+    await get(started, "/note")
+    assert ran == ["/note"]
+
+async def test_records(started, recorded_tasks):
+    await get(started, "/note")
+    recorded_tasks.after_response.assert_scheduled(note, what="/note")
+    assert ran == []
+
+async def test_fails(started, drained_tasks):
+    await get(started, "/fail")
+
+@pytest.mark.parametrize("path", ["/note", "/fail"])
+async def test_params(started, path, recorded_tasks):
+    await get(started, path)
+    assert len(recorded_tasks.tasks) == 1
+
+class TestClass:
+    async def test_drains(self, started, drained_tasks):
+        assert isinstance(self, TestClass)
+        await get(started, "/note")
+        assert len(drained_tasks.tasks) == 1
+
+    async def test_fails(self, started, drained_tasks):
+        await get(started, "/fail")
+
+async def test_a_client_with_a_thread(client, inline_tasks):
+    client.get("/note")
+    assert ran == ["/note"]
+"""
+
+
+@pytest.mark.parametrize("scope", ["function", "module"])
+def test_async_tests_of_anyio(run_pytest: Run, scope: str) -> None:
+    """In async tests under anyio's plugin, on both event loops, with a client of any scope."""
+    result = run_pytest(f"""
+pytestmark = pytest.mark.anyio
+
+@pytest.fixture(scope="module", params=["asyncio", "trio"])
+def anyio_backend(request):
+    return request.param
+
+@pytest.fixture(scope="{scope}")
+async def started(anyio_backend):
+    async with lifespan(app) as started:
+        yield started
+{ASYNC_TESTS}
+""")
+    result.assert_outcomes(passed=16, failed=4)
+    result.stdout.no_fnmatch_line("*_block.py:*")
+
+
+@pytest.mark.skipif(find_spec("pytest_asyncio") is None, reason="pytest-asyncio is not installed")
+@pytest.mark.parametrize("scope", ["function", "module"])
+def test_async_tests_of_pytest_asyncio(run_pytest: Run, scope: str) -> None:
+    """In async tests under pytest-asyncio, whose fixtures have tasks and contexts of their own."""
+    tests = f"""
+import pytest_asyncio
+
+@pytest_asyncio.fixture(scope="{scope}")
+async def started():
+    async with lifespan(app) as started:
+        yield started
+{ASYNC_TESTS}
+"""
+    scopes = [f"asyncio_default_{kind}_loop_scope = {scope}" for kind in ("fixture", "test")]
+    ini = "\n".join(["asyncio_mode = auto", *scopes])
+    result = run_pytest(tests, "-p", "pytest_asyncio.plugin", ini=ini)
+    result.assert_outcomes(passed=8, failed=2)
+
+
+def test_classes_and_usefixtures(run_pytest: Run) -> None:
+    """In classes, also `unittest`'s, and asked for by `usefixtures`."""
+    result = run_pytest("""
+import unittest
+
+class TestClass:
+    @pytest.mark.parametrize("path", ["/note", "/fail"])
+    def test_it(self, client, path, drained_tasks):
+        assert isinstance(self, TestClass)
+        client.get(path)
+
+@pytest.mark.usefixtures("drained_tasks")
+class TestOfUnittest(unittest.TestCase):
+    @pytest.fixture(autouse=True)
+    def give_client(self, client):
+        self.client = client
+
+    def test_drains(self):
+        self.client.get("/note")
+
+    def test_fails(self):
+        self.client.get("/fail")
+
+@pytest.mark.usefixtures("drained_tasks")
+class TestAsyncOfUnittest(unittest.IsolatedAsyncioTestCase):
+    async def test_drains(self):
+        async with lifespan(app) as started:
+            await get(started, "/note")
+            async with drain():
+                await get(started, "/note")
+        assert ran == ["/note"] * 2
+
+    async def test_fails(self):
+        async with lifespan(app) as started, drain():
+            await get(started, "/fail")
+""")
+    result.assert_outcomes(passed=3, failed=3)
+
+
+def test_several_blocks(run_pytest: Run) -> None:
+    """Of several blocks the one that was made last is innermost: a test's own, not a suite's."""
+    result = run_pytest("""
+@pytest.fixture(autouse=True)
+def of_the_suite(drained_tasks):
+    return drained_tasks
+
+def test_records(client, recorded_tasks, of_the_suite):
+    client.get("/fail")
+    recorded_tasks.after_response.assert_scheduled(fail, "/fail")
+    assert of_the_suite.tasks == []
+
+def test_of_the_failure_itself(client):
+    with drain(raise_errors=False) as block:
+        client.get("/fail")
+    assert block.tasks[0].state == "failed"
+
+def test_fails(client):
+    client.get("/fail")
+""")
+    result.assert_outcomes(passed=2, failed=1)
+
+
+def test_fixtures_that_are_asked_for_by_name(run_pytest: Run) -> None:
+    """A fixture may choose a block by name; within the test itself it is too late, and refused."""
+    result = run_pytest("""
+@pytest.fixture(params=["drained_tasks", "inline_tasks"])
+def block(request):
+    return request.getfixturevalue(request.param)
+
+def test_chosen(client, block):
+    client.get("/note")
+    assert len(block.tasks) == 1
+
+def test_too_late(client, request):
+    with pytest.raises(RuntimeError, match="Too late: name the fixture as an argument"):
+        request.getfixturevalue("recorded_tasks")
+""")
+    result.assert_outcomes(passed=3)
+
+
+def test_a_test_that_is_run_again(run_pytest: Run) -> None:
+    """A test that is run again, as plugins for unsteady tests do, has a new block."""
+    result = run_pytest(
+        """
+runs = []
+
+@pytest.mark.xfail(condition=False, reason="run twice")
+def test_it(client, recorded_tasks):
+    client.get("/note")
+    runs.append(len(recorded_tasks.tasks))
+    assert runs == [1] * len(runs)
+
+def test_that_it_was():
+    assert runs == [1, 1]
+""",
+        "-p",
+        "again",
+    )
+    result.assert_outcomes(passed=3)
+
+
+@pytest.fixture(autouse=True)
+def again(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        again="""
+from _pytest.runner import runtestprotocol
+
+def pytest_runtest_protocol(item, nextitem):
+    if item.name != "test_it":
+        return None
+    for _ in range(2):
+        item._initrequest()
+        for report in runtestprotocol(item, nextitem=nextitem, log=False):
+            item.ihook.pytest_runtest_logreport(report=report)
+    return True
+"""
+    )
+    pytester.syspathinsert()
+
+
+@pytest.mark.skipif(not INSTALLED, reason="pytest finds plugins of installed packages only")
+def test_pytest_finds_the_plugin(pytester: pytest.Pytester) -> None:
+    """Where the package is installed, the fixtures are there."""
+    pytester.makepyfile("def test_it(drained_tasks, inline_tasks, recorded_tasks): pass")
+    pytester.runpytest_subprocess("-p", "no:asyncio").assert_outcomes(passed=1)
+
+
+def test_tests_that_are_no_functions(run_pytest: Run, pytester: pytest.Pytester) -> None:
+    """Other tests, doctests for instance, are left alone."""
+    pytester.makepyfile(module='"""\n>>> 1 + 1\n2\n"""\n')
+    run_pytest("", "--doctest-modules", "module.py").assert_outcomes(passed=1)
+
+
+def imported_by(*statements: str) -> set[str]:
+    """Return the modules that are there after some statements."""
+    program = "; ".join((*statements, "import sys", "print(*sys.modules)"))
+    done = run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_the_plugin_is_cheap() -> None:
+    """Every run of pytest loads the plugin, so it imports no framework, and trio neither."""
+    new = imported_by("import pytest, anyio", f"import {PLUGIN}")
+    new -= imported_by("import pytest, anyio")
+    unwanted = {"fastapi", "litestar", "starlette", "httpx", "trio", "difflib"}
+    assert PLUGIN in new
+    assert not new & unwanted
