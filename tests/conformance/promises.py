@@ -34,4 +34,5 @@ PROMISES: Final = {
     "5.5": "Cancellation",
     "5.6": "No runner",
     "5.7": "Errors and restarts",
+    "7.5": "Tests",
 }

@@ -533,8 +533,8 @@ async def test_a_runner_that_was_not_entered(
     assert block.tasks == []
 
 
-@pytest.mark.parametrize("make", [drain, inline])
-def test_nonsense_is_refused_at_once(make: Callable[..., TasksBlock]) -> None:
+@each_block
+def test_nonsense_is_refused_at_once(make: Callable[..., object]) -> None:
     """A timeout that is no number of seconds is refused when the block is made."""
     with pytest.raises(TypeError, match="timeout is a number of seconds"):
         make(timeout="5")
@@ -570,3 +570,77 @@ async def test_what_would_not_run_is_not_recorded() -> None:
         tasks.after_route.task(run_on="always").schedule(int).cancel()
         tasks.reach(Phase.AFTER_RESPONSE, failed=True)
     assert recorded.tasks == [always]
+
+
+def test_record_waits_for_requests() -> None:
+    """Leaving `with` waits for requests whose client has gone, so that it has all they schedule."""
+    scheduled, go = Started(), Started()
+
+    async def serve(runner: TaskRunner) -> None:
+        with TasksScheduler(runner) as tasks:
+            tasks.after_response.schedule(int)
+            scheduled.set()
+            await to_thread.run_sync(go.wait_for_it)
+
+    with open_client() as client:
+        with record() as recorded:
+            client.portal.start_task_soon(serve, client.runner)
+            scheduled.wait_for_it()
+            threading.Timer(0, go.set).start()
+        recorded.after_response.assert_scheduled(int)
+
+
+async def test_record_waits_for_requests_on_the_own_loop() -> None:
+    """So does leaving `async with`, for requests that the test's own event loop serves."""
+    async with open_runner() as runner, anyio.create_task_group() as group:
+
+        async def serve(tasks: TasksScheduler) -> None:
+            with tasks:
+                tasks.after_response.schedule(int)
+                await anyio.wait_all_tasks_blocked()
+
+        async with record() as recorded:
+            tasks = TasksScheduler(runner)
+            group.start_soon(serve, tasks)
+            while not tasks.after_response.scheduled:
+                await anyio.lowlevel.checkpoint()
+        recorded.after_response.assert_scheduled(int)
+
+
+async def test_record_names_what_waits() -> None:
+    """Tasks whose phase does not come are named by the guard; `with` cannot wait for them."""
+
+    async def test(tasks: TasksScheduler) -> None:
+        tasks.after_route.task(name="mail").schedule(int)
+
+    async def test_async(runner: TaskRunner) -> None:
+        async with record(timeout=0):
+            await test(TasksScheduler(runner))
+
+    async def test_sync(runner: TaskRunner) -> None:
+        with record():
+            await test(TasksScheduler(runner))
+
+    async def test_that_fails(runner: TaskRunner) -> None:
+        async with record(timeout=0):
+            await test(TasksScheduler(runner))
+            fail()
+
+    async def test_with_that_fails(runner: TaskRunner) -> None:
+        with record(timeout=0):
+            await test(TasksScheduler(runner))
+            fail()
+
+    async with open_runner() as runner:
+        late = r"within 0 s: mail \(pending, phase=after_route"
+        with pytest.raises(TimeoutError, match=late):
+            await test_async(runner)
+        wrong = "write `async with`, not `with`"
+        with pytest.raises(RuntimeError, match=wrong):
+            await test_sync(runner)
+        with pytest.raises(SomeError) as raised:
+            await test_that_fails(runner)
+        assert "mail (pending" in raised.value.__notes__[0]
+        with pytest.raises(SomeError) as raised:
+            await test_with_that_fails(runner)
+        assert wrong in raised.value.__notes__[0]

@@ -14,6 +14,7 @@ from tasks_core._scheduler import SchedulerHost
 from tasks_core._task import Task
 
 from ._call import Call, find_differences, recorded_call, tell_nearest
+from ._waiting import GUARD, Waiting, conclude
 from ._watch import Watch
 
 P = ParamSpec("P")
@@ -30,10 +31,12 @@ class RecordedTasks:
     Since 0.1.0.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, timeout: float) -> None:
         """Made by `record`."""
         self.tasks: list[Task] = []
-        self._watch = Watch(lambda host: cast("SchedulerHost", _Recorder(host, self.tasks)))
+        # Also those that wait for a phase: their requests may end after the block's last line.
+        self._accepted = Waiting(timeout)
+        self._watch = Watch(self._observe)
 
     def __enter__(self) -> Self:
         """Record the tasks of requests that are made from here."""
@@ -50,8 +53,18 @@ class RecordedTasks:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Let the tasks of further requests run."""
+        """Wait until the phase of each task has come.
+
+        Raises:
+            TimeoutError: It has not, in time; it names the tasks.
+            RuntimeError: Their requests are served on this thread's own event loop.
+        """
+        __tracebackhide__ = True
         self._watch.end()
+        try:
+            self._accepted.wait_in_thread()
+        except (RuntimeError, TimeoutError) as error:
+            conclude(exc_value, error)
 
     async def __aexit__(
         self,
@@ -59,8 +72,16 @@ class RecordedTasks:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Let the tasks of further requests run."""
+        """Wait until the phase of each task has come, as leaving ``with`` does."""
+        __tracebackhide__ = True
         self._watch.end()
+        try:
+            await self._accepted.wait()
+        except (RuntimeError, TimeoutError) as error:
+            conclude(exc_value, error)
+
+    def _observe(self, host: SchedulerHost) -> SchedulerHost:
+        return cast("SchedulerHost", _Recorder(host, self._accepted, self.tasks))
 
     @property
     def after_route(self) -> RecordedBatch:
@@ -180,13 +201,18 @@ class RecordedBatch:
 class _Recorder:
     """A runner that runs nothing, as the scheduler of a request in the block sees it."""
 
-    def __init__(self, host: SchedulerHost, tasks: list[Task]) -> None:
+    def __init__(self, host: SchedulerHost, accepted: Waiting, tasks: list[Task]) -> None:
         self._host = host
+        self._accepted = accepted
         self._tasks = tasks
 
     def __getattr__(self, name: str) -> object:
         """Do all else as the runner does."""
         return getattr(self._host, name)
+
+    def accept(self, task: Task) -> None:
+        self._host.accept(task)
+        self._accepted.note(task, self._host)
 
     def start(self, tasks: Sequence[Task]) -> None:
         """Note tasks whose phase has begun, but for those that were cancelled before."""
@@ -195,12 +221,21 @@ class _Recorder:
             self._host.skip(task, "tasks are recorded here, for a test")
 
 
-def record() -> RecordedTasks:
+def record(*, timeout: float = GUARD) -> RecordedTasks:
     """Return a block in which no task runs; it notes those that would, when their phase begins.
 
-    So what the outcome of a request keeps from running (contract 1.6) is not among them. For the
-    application each recorded task is skipped: `Task.wait` raises `TaskSkipped`.
+    So what the outcome of a request keeps from running (contract 1.6) is not among them. Leaving
+    the block waits for requests that have scheduled tasks and are not over, as those may be whose
+    client has gone. For the application each recorded task is skipped: `Task.wait` raises
+    `TaskSkipped`.
+
+    Args:
+        timeout: Seconds that leaving the block waits at most.
+
+    Raises:
+        TypeError: ``timeout`` is no number.
+        ValueError: It is negative.
 
     Since 0.1.0.
     """
-    return RecordedTasks()
+    return RecordedTasks(timeout)

@@ -1,0 +1,131 @@
+"""Waiting for tasks, on the event loop of the test and on those of its clients' threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import Future
+from contextvars import Context
+from functools import partial
+from threading import TIMEOUT_MAX, get_ident
+from typing import Final
+
+from anyio import fail_after, to_thread
+
+from tasks_core._backend import runs_here
+from tasks_core._life import age, home, is_over
+from tasks_core._scheduler import SchedulerHost
+from tasks_core._settings import check_seconds
+from tasks_core._task import Task, until_over
+
+GUARD: Final = 5.0  # seconds, if nothing else is said
+
+
+class Waiting:
+    """Tasks, in the order in which they were scheduled, and how to wait until all are over.
+
+    Args:
+        timeout: Seconds that each wait takes at most.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self.tasks: list[Task] = []
+        self._timeout = check_seconds("timeout", timeout)
+        self._hosts: dict[Task, SchedulerHost] = {}
+        self._waiters: list[object] = []  # tasks that wait on other loops, which do not hold them
+
+    def note(self, task: Task, host: SchedulerHost) -> None:
+        """Note a task that was scheduled."""
+        self._hosts[task] = host
+        self.tasks.append(task)
+
+    async def wait(self) -> None:
+        """Wait for all, wherever they live.
+
+        Raises:
+            TimeoutError: They do not end in time; it names them.
+        """
+        await self._wait_on_loop()
+        if self._find_living():  # a client with a thread of its own
+            await to_thread.run_sync(self.wait_in_thread, abandon_on_cancel=True)
+
+    def wait_in_thread(self) -> None:
+        """Wait for all, where they live on the event loops of other threads.
+
+        Raises:
+            TimeoutError: They do not end in time, or cannot; it names them.
+            RuntimeError: They live on this thread's event loop, which could not go on.
+        """
+        while living := self._find_living():  # those of one loop may schedule on another
+            host, ended = self._hosts[living[0]], Future[None]()
+            if host.thread == get_ident():
+                raise _wrong_with() if runs_here() else self._too_late()
+            host.on_loop(partial(self._spawn_waiter, host, ended))
+            try:
+                # The other thread's own guard is to come first, but for a loop that hangs.
+                ended.result(min(self._timeout + 1.0, TIMEOUT_MAX))
+            except TimeoutError:
+                raise self._too_late() from None
+
+    def refuse_own_loop(self) -> None:
+        """Refuse to wait in this thread, even if all are over already: they need not be next time.
+
+        Raises:
+            RuntimeError: Some belong to this thread's event loop.
+        """
+        here = get_ident()
+        if runs_here() and any(home(task) == here for task in self.tasks):
+            raise _wrong_with()
+
+    async def wait_for(self, tasks: Iterable[Task]) -> None:
+        """Wait for tasks of this event loop.
+
+        Raises:
+            TimeoutError: They do not end in time; it names all that live.
+        """
+        try:
+            with fail_after(self._timeout):
+                for task in tasks:  # a list that grows meanwhile is gone through to its end
+                    await until_over(task)
+        except TimeoutError:
+            raise self._too_late() from None
+
+    async def _wait_on_loop(self) -> None:
+        here = get_ident()
+        await self.wait_for(task for task in self.tasks if home(task) == here)
+
+    def _spawn_waiter(self, host: SchedulerHost, ended: Future[None]) -> None:
+        async def wait() -> None:
+            try:
+                await self._wait_on_loop()
+            except TimeoutError as error:
+                ended.set_exception(error)
+            else:
+                ended.set_result(None)
+
+        # Not in a copy of this context: it may come from a test on another kind of event loop.
+        waiter = host.backend.spawn(wait(), name="tasks_core.testing", context=Context())
+        self._waiters.append(waiter)
+
+    def _find_living(self) -> list[Task]:
+        return [task for task in self.tasks if not is_over(task)]
+
+    def _too_late(self) -> TimeoutError:
+        named = ", ".join(
+            f"{task.name} ({task.state}, phase={task.phase}, age={age(task):.1f} s)"
+            for task in self._find_living()
+        )
+        return TimeoutError(f"Tasks have not ended within {self._timeout:g} s: {named}")
+
+
+def _wrong_with() -> RuntimeError:
+    return RuntimeError(
+        "The tasks run on this thread's event loop: write `async with`, not `with`."
+    )
+
+
+def conclude(raised: BaseException | None, error: Exception) -> None:
+    """Raise an error, or add it to what the test itself has raised."""
+    __tracebackhide__ = True
+    if raised is None:
+        raise error
+    raised.add_note(str(error))
