@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import anyio
 import pytest
 from anyio import from_thread
-from tasks_core import Phase, Task, TasksScheduler, TaskSkipped, TaskState, current_tasks
+from tasks_core import Phase, Task, TaskSkipped, TasksScheduler, TaskState, current_tasks
 from tasks_core.asgi import ASGIApp, Message, Scope
 from tasks_core.testing import TasksBlock, drain, inline, lifespan, record
 
@@ -98,8 +98,7 @@ async def test_failures_surface(harness: Harness, make: Callable[..., TasksBlock
 @each_wrapping
 @each_route
 async def test_inline(harness: Harness, route_kind: RouteKind, *, wrapped: bool) -> None:
-    """7.5 Within `inline` a request's tasks have ended where they begin: before the response does,
-    and those of after response when the application has done with the request."""
+    """7.5 Within `inline` tasks end where they begin: before the response, or with the request."""
     log: list[str] = []
 
     def step(tasks: TasksScheduler) -> None:
@@ -301,7 +300,7 @@ async def test_the_lifespan(harness: Harness) -> None:
     log: list[str] = []
 
     @asynccontextmanager
-    async def resources() -> Any:
+    async def resources() -> AsyncGenerator[None]:
         current_tasks().schedule(note, log, "task of the lifespan")
         log.append("open")
         yield
@@ -325,7 +324,7 @@ async def test_errors_of_the_lifespan(harness: Harness, moment: str) -> None:
     error = SomeError(moment)
 
     @asynccontextmanager
-    async def resources() -> Any:
+    async def resources() -> AsyncGenerator[None]:
         if moment == "startup":
             raise error
         yield

@@ -43,6 +43,7 @@ class LitestarHarness:
     }
     deviations: Mapping[str, str] = {
         "test_an_error_of_the_lifespan": "Litestar's own task group wraps it, without tasks too",
+        "test_errors_of_the_lifespan": "Litestar's own task group wraps it, without tasks too",
     }
 
     def build(self, application: Application) -> ASGIApp:
