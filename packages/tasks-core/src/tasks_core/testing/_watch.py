@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Token
+from typing import cast
 
 from tasks_core._scheduler import SchedulerHost, observing
 
@@ -45,11 +46,8 @@ class Watch:
     def end(self) -> None:
         """Be in force for no new request."""
         self._ended = True
-        if self._token is not None:
-            with suppress(
-                ValueError
-            ):  # a fixture's end may have another context than its beginning
-                observing.reset(self._token)
+        with suppress(ValueError):  # a fixture may end in another context than it began in
+            observing.reset(cast("Token[Observe]", self._token))
 
     def _see(self, host: SchedulerHost) -> SchedulerHost:
         observe = self._outer if self._ended else self._observe
