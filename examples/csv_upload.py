@@ -53,12 +53,9 @@ def process_csv_file(path: Path, user_id: int) -> int:
 
 async def remove_file(path: Path, task: Task) -> None:
     """Remove the file when the task that reads it is over, also if that never began."""
-    try:
-        with suppress(Exception):  # the task's own, which was logged
-            await task.wait()
-    finally:
-        with anyio.CancelScope(shield=True):  # a shutdown may cut the waiting short
-            await anyio.Path(path).unlink()
+    with suppress(Exception):  # the task's own, which was logged
+        await task.wait()
+    await anyio.Path(path).unlink()
 
 
 def notify_user(user_id: int, message: str) -> None:
