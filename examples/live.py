@@ -8,7 +8,6 @@ uvicorn, with `--timeout-graceful-shutdown 3`, for no longer than that.
 """
 
 from collections.abc import AsyncIterator
-from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Literal
@@ -47,9 +46,14 @@ def work_in_a_thread(pace: float, *steps: str) -> None:
 
 async def send_mail(pace: float, *, reachable: bool) -> None:
     """Send a mail, where the server can be reached."""
-    await work(pace, "write", "connect")
+    task = current_task()
+    task.report(0, total=2, message="write")
+    await anyio.sleep(pace)
+    task.report(1, message="connect")
+    await anyio.sleep(pace)
     if not reachable:
         raise ConnectionError("the mail server does not answer")
+    task.report(2, message="done")
 
 
 numbers = count(1)
@@ -66,14 +70,14 @@ async def place_order(tasks: Tasks, kind: Kind = "accepted", pace: Pace = 0.7) -
         return f"order {number}: {what}"
 
     after = tasks.after_response
-    mail = partial(send_mail, reachable=kind != "accepted, and its mail fails")
+    reachable = kind != "accepted, and its mail fails"
     follow(
         tasks,
         tasks.task(name=name("charge"), shield=True).schedule(work, pace, "ask", "wait", "book"),
         tasks.after_route.task(name=name("pack")).schedule(
             work_in_a_thread, pace, "find", "wrap", "weigh", "label"
         ),
-        after.task(name=name("confirm")).schedule(mail, pace),
+        after.task(name=name("confirm")).schedule(send_mail, pace, reachable=reachable),
         after.task(name=name("refund"), run_on="failure").schedule(work, pace, "ask", "pay"),
     )
     await anyio.sleep(2 * pace)

@@ -1,6 +1,6 @@
 """Opens the page of examples/live.py in a headless browser, for its test and for the docs' picture.
 
-python tests/examples/live_page.py docs/images/live.png
+`hatch run docs:picture` makes the picture.
 """
 
 from __future__ import annotations
