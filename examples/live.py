@@ -7,7 +7,7 @@ Open http://127.0.0.1:8000 in a browser. A server waits for its open streams whe
 uvicorn, with `--timeout-graceful-shutdown 3`, for no longer than that.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Literal
@@ -114,7 +114,7 @@ def follow(tasks: Tasks, *followed: Task) -> None:
 
 
 @app.get("/events", response_class=EventSourceResponse)
-async def stream_events(tasks: Tasks) -> AsyncIterator[TaskRecord]:
+async def stream_events(tasks: Tasks) -> AsyncGenerator[TaskRecord]:
     """Send the record of each task that lives or is remembered, and again when it has changed.
 
     Whoever is slow gets fewer records, and always the newest.

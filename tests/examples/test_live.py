@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
 import pytest
+from fastapi_tasks import TaskRecord, TasksScheduler
+from tasks_core import TaskRunner
 
+from examples import live
 from tests.examples.live_page import BROWSER, DRIVER, GUARD, Page, browsing, serving
 
 TASKS = ("charge", "pack", "confirm", "refund")
@@ -82,6 +86,25 @@ def test_stream(http: httpx.Client) -> None:
         assert done == sorted(set(done))
     with listening(http) as records:
         assert until_over(records) == {name: of_task[-1:] for name, of_task in said.items()}
+
+
+@pytest.mark.anyio
+async def test_waiting() -> None:
+    """The stream tells of a task as soon as it is followed, though nothing has happened to it."""
+    told: list[TaskRecord] = []
+
+    async def listen(tasks: TasksScheduler) -> None:
+        async with aclosing(live.stream_events(tasks)) as stream:
+            told.append(await anext(stream))
+
+    with anyio.fail_after(GUARD):
+        async with TaskRunner() as runner, anyio.create_task_group() as group:
+            tasks = TasksScheduler(runner)
+            group.start_soon(listen, tasks)
+            await anyio.wait_all_tasks_blocked()
+            task = tasks.after_response.task(name="later").schedule(print)
+            live.follow(tasks, task)
+    assert [(record.name, record.state) for record in told] == [("later", "pending")]
 
 
 @needs_browser
