@@ -1,0 +1,43 @@
+"""The program `orders` works in all three phases, on every framework."""
+
+from __future__ import annotations
+
+import pytest
+
+from examples.orders.tasks import orders, stock
+from tests.examples.programs import FRAMEWORKS, client
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_accepted(framework: str) -> None:
+    """1.1 to 1.4: The payment, the warehouse and the confirmation begin in this order."""
+    with client(f"orders.{framework}_app") as http:
+        response = http.post("/orders", params={"item": "tea"})
+        assert response.status_code == 201
+        number = response.json()["number"]
+        assert http.get(f"/orders/{number}").json()[:2] == ["payment begun", "warehouse notified"]
+    assert orders[number].history == [
+        "payment begun",
+        "warehouse notified",
+        "paid",
+        f"confirmed with receipt {number}",
+    ]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_refused(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1.6 An order that is refused is paid back, and nobody is told of it."""
+    monkeypatch.setitem(stock, "tea", 0)
+    with client(f"orders.{framework}_app") as http:
+        response = http.post("/orders", params={"item": "tea"})
+        assert response.status_code == 409
+        assert "tea is sold out" in response.text
+    number = max(orders)
+    assert orders[number].history == ["payment begun", "paid", f"refunded receipt {number}"]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_unknown(framework: str) -> None:
+    """An order that nobody placed is not found."""
+    with client(f"orders.{framework}_app") as http:
+        assert http.get("/orders/0").status_code == 404
