@@ -55,8 +55,8 @@ def mail_server(inbox: Inbox, **settings: Any) -> Generator[int]:
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_mail(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """1.3 Who signs up gets a mail; a shutdown waits for it."""
+def test_mail(framework: str, monkeypatch: pytest.MonkeyPatch, log: Log) -> None:
+    """1.3, 5.2 Who signs up gets a mail; a shutdown waits for it."""
     inbox = Inbox()
     with mail_server(inbox) as port:
         monkeypatch.setattr(tasks, "SMTP_HOST", "127.0.0.1")
@@ -70,6 +70,7 @@ def test_mail(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert message["Subject"] == "Welcome!"
     assert message["To"] == "ada@example.com"
     assert WELCOME in str(message)
+    assert log.of("tasks_core", logging.WARNING) == []
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

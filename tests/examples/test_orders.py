@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tasks_core import Phase, current_task
 
 from examples.orders.tasks import orders, stock
 from tests.examples.programs import FRAMEWORKS, client
@@ -21,6 +22,28 @@ def test_accepted(framework: str) -> None:
         "warehouse notified",
         "paid",
         f"confirmed with receipt {number}",
+    ]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_phases(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1.1 to 1.3: There is a task in each phase."""
+    phases: dict[str, Phase] = {}
+
+    def watch(name: str) -> None:
+        async def watched(*_: object) -> None:
+            phases[name] = current_task().phase
+
+        monkeypatch.setattr(f"examples.orders.{framework}_app.{name}", watched)
+
+    for name in ("charge", "notify_warehouse", "send_confirmation"):
+        watch(name)
+    with client(f"orders.{framework}_app") as http:
+        http.post("/orders", params={"item": "tea"})
+    assert list(phases.items()) == [
+        ("charge", Phase.IMMEDIATE),
+        ("notify_warehouse", Phase.AFTER_ROUTE),
+        ("send_confirmation", Phase.AFTER_RESPONSE),
     ]
 
 
