@@ -6,22 +6,41 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from starlette.testclient import TestClient
+from starlette.types import Message, Receive, Scope, Send
 
 ROOT = Path(__file__).parents[2]
 GUARD = 30.0
 FRAMEWORKS = ["fastapi", "starlette", "litestar"]
 
 
-def client(module: str, **options: Any) -> TestClient:
-    """Return a client of a program; `with` runs its lifespan, and drains its tasks at the end."""
-    app: Any = import_module(f"examples.{module}").app
+def client(
+    module: str, *, on_shutdown: Callable[[], object] = lambda: None, **options: Any
+) -> TestClient:
+    """Return a client of a program; `with` runs its lifespan, and drains its tasks at the end.
+
+    Args:
+        module: Where the program is, in examples/.
+        on_shutdown: Called when the program is told to stop.
+        options: Those of the client.
+    """
+    program: Any = import_module(f"examples.{module}").app
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        async def watched() -> Message:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                on_shutdown()
+            return message
+
+        await program(scope, watched, send)
+
     return TestClient(app, **options)
 
 

@@ -19,6 +19,7 @@ def test_start(name: str) -> None:
 def test_command_line() -> None:
     """A program that is started by its name answers on the port that it says."""
     with launched("orders") as address:
+        assert not address.endswith(":8000")
         response = httpx.post(f"{address}/orders", params={"item": "tea"})
         assert response.status_code == 201
         assert response.json() == {"number": 1}
