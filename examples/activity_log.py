@@ -61,8 +61,10 @@ def log_activity(post_id: int) -> None:
 async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
     """Create the tables; close the database once tasks have ended (promise 5.1)."""
     Base.metadata.create_all(engine)
-    yield
-    engine.dispose()
+    try:
+        yield
+    finally:
+        engine.dispose()
 
 
 app = FastAPI(lifespan=lifespan)

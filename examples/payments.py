@@ -1,8 +1,9 @@
 """Take payments that a shutdown waits for, and refund those that fail.
 
 The task is shielded: when the server stops, the payment completes (promise 5.2). If it fails, its
-error handler refunds, inside the same shield (4.3). The receipt may be lost, so its task is not
-shielded: a shutdown cancels it and names it in the log (5.3).
+error handler refunds, inside the same shield (4.3). The receipt, which the payment's task schedules
+(2.3), may be lost: its task is not shielded, so a shutdown cancels it and names it in the log
+(5.3).
 
     curl -X POST "http://127.0.0.1:8000/payments/1?amount=9.99"
     curl -X POST "http://127.0.0.1:8000/payments/2?amount=9999"
@@ -14,7 +15,7 @@ from typing import Annotated
 
 import anyio
 from fastapi import FastAPI, HTTPException, Query
-from fastapi_tasks import Task, Tasks, add_tasks
+from fastapi_tasks import Task, Tasks, add_tasks, current_tasks
 
 LIMIT = 1000
 
@@ -28,12 +29,18 @@ async def ask_bank() -> None:
 
 
 async def finalize_payment(payment_id: int, amount: float) -> None:
-    """Charge the card, then book the payment."""
+    """Charge the card, book the payment, have a receipt sent."""
     payments[payment_id] = "charged"
     await ask_bank()
     if amount > LIMIT:
         raise ValueError(f"payment {payment_id} is over the limit")
     payments[payment_id] = "completed"
+    current_tasks().task(name=f"receipt {payment_id}").schedule(send_receipt, payment_id)
+
+
+async def send_receipt(payment_id: int) -> None:
+    """Send a receipt."""
+    logger.info("receipt for payment %d", payment_id)
 
 
 async def refund(task: Task, error: Exception) -> None:
@@ -42,12 +49,6 @@ async def refund(task: Task, error: Exception) -> None:
     await ask_bank()
     payments[payment_id] = "refunded"
     logger.warning("refunded payment %d: %s", payment_id, error)
-
-
-async def send_receipt(payment_id: int, payment: Task) -> None:
-    """Send a receipt, once the payment is complete."""
-    await payment.wait()
-    logger.info("receipt for payment %d", payment_id)
 
 
 app = FastAPI()
@@ -62,11 +63,8 @@ async def pay(
     if payment_id in payments:
         raise HTTPException(409, f"there is a payment {payment_id} already")
     payments[payment_id] = "processing"
-    payment = tasks.task(name=f"payment {payment_id}", shield=True, on_error=refund).schedule(
+    tasks.task(name=f"payment {payment_id}", shield=True, on_error=refund).schedule(
         finalize_payment, payment_id=payment_id, amount=amount
-    )
-    tasks.after_response.task(name=f"receipt {payment_id}").schedule(
-        send_receipt, payment_id, payment
     )
     return {"status": "processing"}
 

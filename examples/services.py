@@ -12,7 +12,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request
@@ -53,9 +53,9 @@ class ActivityService:
 @asynccontextmanager
 async def lifespan(_app: FastAPI) -> AsyncGenerator[dict[str, object]]:
     """Open the services, and close them."""
-    activities = ActivityService(os.environ.get("SERVICES_DATABASE", ":memory:"))
-    yield {"email": EmailService(), "activities": activities}
-    activities.close()
+    path = os.environ.get("SERVICES_DATABASE", ":memory:")
+    with closing(ActivityService(path)) as activities:
+        yield {"email": EmailService(), "activities": activities}
 
 
 def get_email(request: Request) -> EmailService:

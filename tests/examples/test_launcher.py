@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import httpx
 import pytest
+from sqlalchemy import create_engine
 
+from examples import activity_log
 from examples.__main__ import PROGRAMS, main
 from tests.examples.programs import ROOT, client, launched
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_start(name: str) -> None:
+def test_start(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each program that the launcher knows starts, and stops."""
+    monkeypatch.setattr(activity_log, "engine", create_engine("sqlite://"))  # not a file here
     with client(PROGRAMS[name].removeprefix("examples.")):
         pass
 

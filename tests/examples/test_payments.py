@@ -6,7 +6,6 @@ import logging
 
 import anyio
 import pytest
-from fastapi_tasks import Task
 
 from examples import payments
 from tests.examples.conftest import GUARD, Log
@@ -28,23 +27,15 @@ def test_complete(log: Log) -> None:
 
 
 def test_shutdown(monkeypatch: pytest.MonkeyPatch, log: Log) -> None:
-    """5.2, 5.3 A shutdown waits for the payment, and cancels and names the receipt."""
-    send_receipt = payments.send_receipt
+    """5.2 to 5.4: A shutdown waits for the payment, and cancels and names the receipt."""
     shutdown = anyio.Event()
 
     async def until_shutdown() -> None:
         with anyio.fail_after(GUARD):
             await shutdown.wait()
 
-    async def witness(payment_id: int, payment: Task) -> None:
-        try:
-            await send_receipt(payment_id, payment)
-        finally:
-            shutdown.set()
-
     monkeypatch.setattr(payments, "ask_bank", until_shutdown)
-    monkeypatch.setattr(payments, "send_receipt", witness)
-    with client("payments") as http:
+    with client("payments", on_shutdown=shutdown.set) as http:
         http.post("/payments/1", params={"amount": 9.99})
         assert http.get("/payments/1").json() == {"status": "charged"}
     assert payments.payments == {1: "completed"}
