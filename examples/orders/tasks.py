@@ -47,10 +47,15 @@ def reserve(order: Order) -> bool:
     return True
 
 
+async def ask_bank() -> None:
+    """Stand for the bank, which takes a while."""
+    await anyio.sleep(0.2)
+
+
 async def charge(order: Order) -> str:
     """Charge the customer; return the receipt."""
     order.note("payment begun")
-    await anyio.sleep(0.2)  # stands for the payment service
+    await ask_bank()
     order.note("paid")
     return f"receipt {order.number}"
 

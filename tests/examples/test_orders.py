@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import anyio
 import pytest
 from tasks_core import Phase, current_task
 
+from examples.orders import tasks
 from examples.orders.tasks import orders, stock
+from tests.examples.conftest import GUARD
 from tests.examples.programs import FRAMEWORKS, client
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_accepted(framework: str) -> None:
-    """1.1 to 1.4: The payment, the warehouse and the confirmation begin in this order."""
-    with client(f"orders.{framework}_app") as http:
+def test_accepted(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1.1, 1.2, 2.6: The response waits for no task, the confirmation for the payment."""
+    shutdown = anyio.Event()
+
+    async def until_shutdown() -> None:
+        with anyio.fail_after(GUARD):
+            await shutdown.wait()
+
+    monkeypatch.setattr(tasks, "ask_bank", until_shutdown)
+    with client(f"orders.{framework}_app", on_shutdown=shutdown.set) as http:
         response = http.post("/orders", params={"item": "tea"})
         assert response.status_code == 201
         number = response.json()["number"]
-        assert http.get(f"/orders/{number}").json()[:2] == ["payment begun", "warehouse notified"]
-    assert orders[number].history == [
-        "payment begun",
-        "warehouse notified",
-        "paid",
-        f"confirmed with receipt {number}",
-    ]
+        begun = ["payment begun", "warehouse notified"]
+        assert http.get(f"/orders/{number}").json() == begun
+    assert orders[number].history == [*begun, "paid", f"confirmed with receipt {number}"]
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
