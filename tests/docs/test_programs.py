@@ -30,8 +30,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def importable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the programs be imported, with log settings that are theirs alone."""
+def importable(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the programs be imported, with a working directory and log settings of their own."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
     loggers = [logging.getLogger(name) for name in (None, "tasks_core")]
     settings = [(it.level, it.handlers[:], it.filters[:], it.propagate) for it in loggers]
