@@ -6,9 +6,14 @@ comment stands before the block, each is one of
     <!-- continued -->          the block goes on where the one before it has ended
     <!-- types only: why -->    the program is type-checked and not run
     <!-- skipped: why -->       it is neither
-    <!-- before                 code that the reader need not see, ahead of the block
+    <!-- setup                  code that the reader need not see, ahead of the block
     ... -->
-    <!-- after                  likewise, behind the block: for assertions
+
+and after a block, or after content tabs, as the site would show an indented comment,
+
+    <!-- test                   code that follows the block, with assertions
+    ... -->
+    <!-- test TAB               likewise, for the last block in the tab of this label
     ... -->
 
     python tests/docs/programs.py FOLDER    writes all programs as modules, for type checkers
@@ -40,7 +45,9 @@ _PART: Final = re.compile(
     ^(?P<indent>[ ]*) (?:
         (?P<fence>`{3,}) (?P<language>\w*) (?P<info>[^\n]*) \n (?P<block>.*?) ^[ ]*(?P=fence)$
     |
-        <!--[ ](?P<word>before|after)\n (?P<code>.*?) ^[ ]*-->$
+        ===[ ]"(?P<tab>[^"\n]+)"$
+    |
+        <!--[ ](?P<word>setup|test) (?:[ ](?P<of>[^\n]+))? \n (?P<code>.*?) ^[ ]*-->$
     |
         <!--[ ](?P<mark>continued|types[ ]only|skipped) (?::[ ](?P<reason>[^\n]+?))? [ ]-->$
     )
@@ -60,6 +67,8 @@ class Program:
     """What is done with it."""
     reason: str = ""
     """Why it is not run."""
+    tab: str | None = None
+    """The label of the content tab that it stands in."""
     blocks: int = 0
     """How many blocks it consists of."""
     source: str = ""
@@ -82,6 +91,7 @@ class _Reader:
         stem = page.stem.lower() if folder in {"", "docs"} else f"{folder}_{page.stem.lower()}"
         self.stem = stem.replace("-", "_")
         self.programs: list[Program] = []
+        self.tab: str | None = None
         # What the comments since the last block have said.
         self.hidden: list[tuple[str, int]] = []
         self.mark = ""
@@ -96,7 +106,8 @@ class _Reader:
         title = re.search(r'title="(\w+)\.py"', part["info"])
         if self.mark != "continued":
             name = title[1] if title else f"{self.stem}_{line}"
-            self.programs.append(Program(self.page, name, _WAYS[self.mark], self.reason))
+            tab = self.tab if part["indent"] else None
+            self.programs.append(Program(self.page, name, _WAYS[self.mark], self.reason, tab))
         elif not self.programs or title:
             msg = "there is no block to continue, or it has another title"
             raise ValueError(msg)
@@ -107,10 +118,17 @@ class _Reader:
         self.hidden, self.mark, self.reason = [], "", ""
 
     def code(self, part: re.Match[str], line: int) -> None:
-        if part["word"] == "before":
+        if part["indent"]:
+            msg = "the site would show this comment: put it after the tabs"
+            raise ValueError(msg)
+        if part["word"] == "setup":
             self.hidden.append((part["code"], line + 1))
-        else:
-            self.programs[-1].add(part["code"], line + 1)
+            return
+        tested = [it for it in self.programs if part["of"] in {it.tab, None}]
+        if not tested:
+            msg = "there is no block to test"
+            raise ValueError(msg)
+        tested[-1].add(part["code"], line + 1)
 
     def comment(self, part: re.Match[str]) -> None:
         self.mark, self.reason = part["mark"], part["reason"] or ""
@@ -132,6 +150,8 @@ def programs_of(page: Path) -> list[Program]:
         try:
             if part["fence"]:
                 reader.block(part, line)
+            elif part["tab"]:
+                reader.tab = part["tab"]
             elif part["word"]:
                 reader.code(part, line)
             else:

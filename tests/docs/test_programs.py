@@ -88,19 +88,29 @@ a = 1
 b = a
 ```
 
-<!-- after
+<!-- test
 assert b == 1
 -->
 
-=== "Tab"
+<!-- setup
+import c
+-->
 
-    <!-- before
-    import c
-    -->
+=== "First"
 
     ```python title="d.py"
     c.d()
     ```
+
+=== "Second"
+
+    ```python
+    e = 1
+    ```
+
+<!-- test First
+assert c
+-->
 
 <!-- types only: it never ends -->
 
@@ -122,14 +132,15 @@ def test_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "docs" / "a-page.md"
     page.parent.mkdir()
     page.write_text(PAGE)
-    first, second, third = programs_of(page)
+    first, second, third, fourth = programs_of(page)
 
     assert (first.name, first.blocks, first.way) == ("a_page_2", 2, RUN)
     assert (second.name, second.blocks, second.way) == ("d", 1, RUN)
-    assert (third.name, third.reason) == ("a_page_28", "it never ends")
-    assert third.way != RUN
+    assert (third.name, third.blocks, third.way) == ("a_page_28", 1, RUN)
+    assert (fourth.name, fourth.reason) == ("a_page_38", "it never ends")
+    assert fourth.way != RUN
     lines = PAGE.splitlines()
-    for program in (first, second, third):
+    for program in (first, second, third, fourth):
         code = dict(enumerate(program.source.splitlines(), 1))
         assert {n: line for n, line in code.items() if line} == {
             n: lines[n - 1].strip() for n, line in code.items() if line
@@ -139,7 +150,11 @@ def test_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "b = a",
         "assert b == 1",
     ]
-    assert [line for line in second.source.splitlines() if line] == ["import c", "c.d()"]
+    assert [line for line in second.source.splitlines() if line] == [
+        "import c",
+        "c.d()",
+        "assert c",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -147,7 +162,9 @@ def test_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         "<!-- continued -->\n\n```python\n```\n",
         "<!-- skipped -->\n\n```python\n```\n",
-        "<!-- before\na = 1\n-->\n",
+        "<!-- setup\na = 1\n-->\n",
+        "<!-- test\na = 1\n-->\n",
+        '=== "Tab"\n\n    ```python\n    ```\n\n    <!-- test\n    a = 1\n    -->\n',
         "```py\n```\n",
     ],
 )
