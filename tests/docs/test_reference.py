@@ -11,6 +11,7 @@ import pytest
 import starlette_tasks
 import tasks_core
 import tasks_core.asgi
+import tasks_core.testing
 
 from tests.docs.programs import ROOT
 
@@ -20,7 +21,14 @@ ASGI_TYPES = {"ASGIApp", "Message", "Receive", "Scope", "Send"}
 
 @pytest.mark.parametrize(
     "module",
-    [fastapi_tasks, litestar_tasks, starlette_tasks, tasks_core, tasks_core.asgi],
+    [
+        fastapi_tasks,
+        litestar_tasks,
+        starlette_tasks,
+        tasks_core,
+        tasks_core.asgi,
+        tasks_core.testing,
+    ],
     ids=lambda module: module.__name__,
 )
 def test_names(module: ModuleType) -> None:
