@@ -89,7 +89,7 @@ def end(task: Task, otherwise: TaskState = CANCELLED) -> bool:
     task._ended_at = time.monotonic()
     if task._changed is not None:
         announce(task)
-    return task._id != ""  # noqa: PLC1901 - the empty one is none
+    return task._id != ""
 
 
 def home(task: Task) -> int:
