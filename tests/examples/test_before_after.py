@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from textwrap import dedent
 from types import ModuleType
 from typing import Any, TypeAlias
 from uuid import uuid4
@@ -40,9 +39,9 @@ def blocks() -> list[tuple[str, int, str]]:
         for path in ROOT.glob("docs/*.md")
         if "## Before and after\n" in (text := path.read_text(encoding="utf-8"))
     ]
-    tab = r'^=== "([^:"]+): (\d+) lines"\n\n    ```python\n(.*?)^    ```$'
-    found = re.findall(tab, text, re.DOTALL | re.MULTILINE)
-    return [(title, int(lines), dedent(code)) for title, lines, code in found]
+    block = r"^\*\*([^:*]+): (\d+) lines\*\*\n.*?^```python\n(.*?)^```$"
+    found = re.findall(block, text, re.DOTALL | re.MULTILINE)
+    return [(title, int(lines), code) for title, lines, code in found]
 
 
 @pytest.fixture

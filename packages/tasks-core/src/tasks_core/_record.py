@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from math import isfinite
 from typing import Literal, cast
 
@@ -95,3 +97,24 @@ class TaskRecord:
     error_type: str | None
     error: str | None
     progress: Progress | None
+
+
+class _Calendar:
+    """Tells the date of moments of `time.monotonic`: of one moment always the same date.
+
+    Unless somebody has set the clock, or the machine has slept, which that does not count.
+    """
+
+    def __init__(self) -> None:
+        self._offset = 0.0
+
+    def date(self, moment: float) -> str:
+        offset = time.time() - time.monotonic()
+        if abs(offset - self._offset) > 1.0:
+            self._offset = offset
+        at = datetime.fromtimestamp(moment + self._offset, UTC)
+        return at.isoformat(timespec="milliseconds")
+
+
+date = _Calendar().date
+"""Return the date of a moment of `time.monotonic`, as ISO 8601 in UTC."""

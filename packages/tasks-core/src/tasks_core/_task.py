@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar, copy_context
-from datetime import UTC, datetime
 from threading import Lock, get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, cast
@@ -22,7 +21,7 @@ from ._calling import call, describe, show
 from ._config import TaskConfig
 from ._exceptions import NoCurrentTaskError, TaskCancelled, TaskFailed, TaskSkipped
 from ._phase import Phase
-from ._record import Progress, TaskRecord
+from ._record import Progress, TaskRecord, date
 from ._state import CANCELLED, PENDING, SKIPPED, TaskState
 from ._threads import Threads
 
@@ -63,7 +62,6 @@ class Task(Generic[P, R_co]):
     Attributes:
         func: The function, as it was passed to ``schedule``.
         args: Its positional arguments.
-        kwargs: Its keyword arguments.
         config: The settings in force, all layers merged (contract 3.3).
         phase: The phase that the task was scheduled for.
 
@@ -80,18 +78,16 @@ class Task(Generic[P, R_co]):
         "_handle",
         "_host",
         "_id",
-        "_over",
+        "_kwargs",
         "_progress",
         "_result",
         "_scheduled_at",
-        "_scheduled_on",
         "_started",
         "_state",
         "_traceback",
         "args",
         "config",
         "func",
-        "kwargs",
         "phase",
     )
 
@@ -107,16 +103,16 @@ class Task(Generic[P, R_co]):
         """Made by ``schedule``, not by users."""
         self.func: Callable[P, Any] = func
         self.args: tuple[Any, ...] = args
-        self.kwargs: dict[str, Any] = kwargs
+        self._kwargs = kwargs or None  # most have none, and an empty dictionary is not small
         self.config: TaskConfig = config
         self.phase: Phase = phase
         self._id = ""  # made when somebody asks for it
         self._host = host
         # The copy of the context in which it was scheduled, until it has been started in it (2.4).
         self._context = copy_context()
-        # The moments of its life by the clock that never jumps, and the first by the calendar's.
+        # The moments of its life, by a clock that never jumps. With the last one all is over, the
+        # error handler included: what waiters wait for.
         self._scheduled_at = time.monotonic()
-        self._scheduled_on = time.time()
         self._began_at: float | None = None
         self._ended_at: float | None = None
         self._state = PENDING
@@ -125,13 +121,16 @@ class Task(Generic[P, R_co]):
         self._traceback: TracebackType | None = None
         # What the event loop holds weakly while the task runs (or will); None before and after.
         self._handle: object = None
-        # Whether everything is over, the error handler included: what waiters wait for.
-        self._over = False
         self._progress: Progress | None = None
         # Events are made when somebody asks for them; most tasks need none. The second is set, and
         # forgotten, when the task reports progress and when all is over.
         self._started: Event | None = None
         self._changed: Event | None = None
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """The keyword arguments of the call."""
+        return {} if self._kwargs is None else self._kwargs
 
     @property
     def id(self) -> str:
@@ -250,9 +249,9 @@ class Task(Generic[P, R_co]):
             function=describe(self.func),
             phase=cast('Literal["immediate", "after_route", "after_response"]', str(self.phase)),
             state=self._state,
-            scheduled_at=_iso(self, self._scheduled_at),
-            started_at=None if began is None else _iso(self, began),
-            ended_at=None if ended is None else _iso(self, ended),
+            scheduled_at=date(self._scheduled_at),
+            started_at=None if began is None else date(began),
+            ended_at=None if ended is None else date(ended),
             waited=(now if began is None else began) - self._scheduled_at,
             ran=None if began is None else now - began,
             error_type=kind,
@@ -286,7 +285,9 @@ class _Updates(AsyncIterator[Progress]):
     async def __anext__(self) -> Progress:
         await checkpoint()
         while True:
-            over = self._task._over  # first: what was reported before the end is given
+            over = (
+                self._task._ended_at is not None
+            )  # first: what was reported before the end is given
             progress = self._task._progress
             if progress is not None and progress is not self._seen:
                 self._seen = progress
@@ -331,13 +332,13 @@ async def changed(task: Task, progress: Progress | None) -> None:
     if event is None:
         event = task._changed = Event()
     # `announce` looks the other way round, so one of the two sees what the other has done.
-    if not task._over and task._progress is progress:
+    if task._ended_at is None and task._progress is progress:
         await event.wait()
 
 
 async def until_over(task: Task) -> None:
     """Wait until the task is over, however it ends."""
-    while not task._over:
+    while task._ended_at is None:
         await changed(task, task._progress)
 
 
@@ -354,11 +355,6 @@ def tell(error: Exception) -> tuple[str, str]:
     if isinstance(error, TaskFailed):
         return error.kind, error.text
     return type(error).__qualname__, show(error)
-
-
-def _iso(task: Task, moment: float) -> str:
-    at = task._scheduled_on + (moment - task._scheduled_at)
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
 
 
 def refuse_other_loops(task: Task) -> None:

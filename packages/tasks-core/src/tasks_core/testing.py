@@ -180,7 +180,7 @@ class TasksBlock:
                 ended.set_result(None)
 
         self._waiting[host.thread] = host.backend.spawn(
-            wait(), "tasks_core.testing", copy_context()
+            wait(), name="tasks_core.testing", context=copy_context()
         )
 
     def _tell_living(self) -> str:
@@ -517,7 +517,7 @@ class _Served:
         self._error: Exception | None = None
         # Held, as the event loop does not. No task group around the block: a fixture of pytest's
         # may be left in another task than it was entered in, where asyncio runs it.
-        self._running = backend.spawn(self._run(), "lifespan", copy_context())
+        self._running = backend.spawn(self._run(), name="lifespan", context=copy_context())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a connection with the lifespan's state, as servers do."""
