@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     module = PROGRAMS[chosen.name]
     print(description(module), end="\n\n", flush=True)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s:     %(name)s: %(message)s")
-    uvicorn.run(f"{module}:app", port=chosen.port)
+    # Else one Ctrl-C would wait for as long as a browser listens to a stream, as it does of `live`.
+    uvicorn.run(f"{module}:app", port=chosen.port, timeout_graceful_shutdown=3)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 An order has tasks in all three phases. The page hears of every change by server-sent events, which
 say what `Task.record` says.
 
-Open http://127.0.0.1:8000 in a browser. A server waits for its open streams when it is stopped:
-uvicorn, with `--timeout-graceful-shutdown 3`, for no longer than that.
+Open http://127.0.0.1:8000 in a browser. A server that is stopped waits for its open streams: by
+uvicorn's option `--timeout-graceful-shutdown 3` for 3 s at most.
 """
 
 from collections.abc import AsyncGenerator
