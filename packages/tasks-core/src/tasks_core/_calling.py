@@ -26,6 +26,8 @@ from ._threads import Threads
 _ASYNC = CO_COROUTINE | CO_ITERABLE_COROUTINE
 _GENERATOR = CO_GENERATOR | CO_ASYNC_GENERATOR
 
+_type_qualname = vars(type)["__qualname__"].__get__
+
 R = TypeVar("R")
 
 
@@ -35,13 +37,19 @@ def describe(func: object) -> str:
         return func.__qualname__
     func = _unwrap_partial(func)
     name = _ask(lambda: getattr(func, "__qualname__", None))
-    return name if type(name) is str else type(func).__qualname__
+    return name if type(name) is str else type_name(func)
+
+
+def type_name(value: object) -> str:
+    """Return the qualified name of the type of anything, whatever its metaclass does when asked."""
+    name: str = _type_qualname(type(value))
+    return name
 
 
 def show(value: object, how: Callable[[object], str] = str) -> str:
     """Return the text of anything, whatever it does when it is asked for it."""
     text = _ask(lambda: how(value))
-    return type(value).__qualname__ if text is None else text
+    return type_name(value) if text is None else text
 
 
 def _ask(question: Callable[[], R]) -> R | None:

@@ -66,15 +66,15 @@ def begin(task: Task) -> None:
 
 def succeed(task: Task, result: object) -> None:
     """Note that the function has returned."""
-    task._state = SUCCEEDED
     task._result = result
+    task._state = SUCCEEDED  # last: a thread that sees the state has the result
 
 
 def fail(task: Task, error: Exception) -> None:
     """Note that the function has raised."""
-    task._state = FAILED
     task._exception = error
     task._traceback = error.__traceback__
+    task._state = FAILED  # last, as above
 
 
 def end(task: Task, otherwise: TaskState = CANCELLED) -> bool:
@@ -119,7 +119,7 @@ def remains(task: Task) -> Task:
         setattr(kept, name, getattr(task, name))
     for name in ("_state", "_result", "_progress"):
         setattr(kept, name, getattr(task, name))
-    kept._exception = None if task._exception is None else TaskFailed(*tell(task._exception))
+    kept._exception = None if task._exception is None else TaskFailed(*tell(task))
     return kept
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar, copy_context
-from threading import Lock, get_ident
+from threading import RLock, get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, cast
 
@@ -17,12 +17,12 @@ from anyio import Event
 from anyio.lowlevel import checkpoint
 
 from ._backend import runs_here
-from ._calling import call, describe, show
+from ._calling import call, describe, show, type_name
 from ._config import TaskConfig
 from ._exceptions import NoCurrentTaskError, TaskCancelled, TaskFailed, TaskSkipped
 from ._phase import Phase
-from ._record import Progress, TaskRecord, date
-from ._state import CANCELLED, PENDING, SKIPPED, TaskState
+from ._record import Progress, TaskRecord, date, plain
+from ._state import CANCELLED, FAILED, PENDING, SKIPPED, TaskState
 from ._threads import Threads
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ else:
     R_co = TypeVar("R_co", covariant=True)
 
 
-_making = Lock()  # held while what a task has only when asked for is made
+# Held while what a task has only when asked for is made, or taken. A signal handler or a finaliser
+# may come in between and ask too.
+_making = RLock()
 
 
 class TaskHost(Protocol):
@@ -188,6 +190,9 @@ class Task(Generic[P, R_co]):
         if self._state is SKIPPED:
             raise TaskSkipped(self.name)
         if self._exception is not None:
+            error = _stand_in(self)
+            if error is not None:  # a new one: what is remembered must not get the waiter's frames
+                raise TaskFailed(error.kind, error.text)
             # Not with the frames of all who have waited before.
             raise self._exception.with_traceback(self._traceback)
         return cast("R_co", self._result)
@@ -213,7 +218,8 @@ class Task(Generic[P, R_co]):
         """Say how far the task has come: ``current_task().report(3, total=10)``.
 
         Never waits, and may be called from any thread, so in sync functions too. What is left out
-        stays as it was reported before. See `Progress` for what the parts mean.
+        stays as it was reported before. See `Progress` for what the parts mean. Once the task is
+        over, what is reported is checked and makes no difference.
 
         Raises:
             TypeError: A count is no number, or the message no string.
@@ -223,8 +229,10 @@ class Task(Generic[P, R_co]):
         if last is not None:
             total = last.total if total is None else total
             message = last.message if message is None else message
-        self._progress = Progress(done, total, message)
-        announce(self)
+        progress = Progress(done, total, message)
+        if self._ended_at is None:
+            self._progress = progress
+            announce(self)
 
     def updates(self) -> AsyncIterator[Progress]:
         """Iterate over the task's progress as it is reported, until the task has ended.
@@ -240,15 +248,18 @@ class Task(Generic[P, R_co]):
 
     def record(self) -> TaskRecord:
         """Return a snapshot of the task, as it may be shown to others."""
-        began, ended = self._began_at, self._ended_at
+        # A thread may ask while the task goes on. So in this order: once it has an end nothing
+        # changes, and `_life` sets what belongs to a state before the state.
+        ended, state = self._ended_at, self._state
+        began = None if state is PENDING else self._began_at
         now = time.monotonic() if ended is None else ended
-        kind, text = (None, None) if self._exception is None else tell(self._exception)
+        kind, text = tell(self) if state is FAILED else (None, None)
         return TaskRecord(
             id=self.id,
-            name=self.name,
-            function=describe(self.func),
+            name=plain(self.name),
+            function=plain(describe(self.func)),
             phase=cast('Literal["immediate", "after_route", "after_response"]', str(self.phase)),
-            state=self._state,
+            state=state,
             scheduled_at=date(self._scheduled_at),
             started_at=None if began is None else date(began),
             ended_at=None if ended is None else date(ended),
@@ -285,9 +296,10 @@ class _Updates(AsyncIterator[Progress]):
     async def __anext__(self) -> Progress:
         await checkpoint()
         while True:
-            over = (
-                self._task._ended_at is not None
-            )  # first: what was reported before the end is given
+            # First: what was reported before the end is given.
+            over = self._task._ended_at is not None
+            if not over:
+                refuse_other_loops(self._task)
             progress = self._task._progress
             if progress is not None and progress is not self._seen:
                 self._seen = progress
@@ -350,11 +362,19 @@ def announce(task: Task) -> None:
         task._host.on_loop(event.set)
 
 
-def tell(error: Exception) -> tuple[str, str]:
-    """Return the type and the text of what a task has raised."""
-    if isinstance(error, TaskFailed):
+def tell(task: Task) -> tuple[str, str]:
+    """Return the type and the text of what a task that has failed has raised."""
+    error = _stand_in(task)
+    if error is not None:
         return error.kind, error.text
-    return type(error).__qualname__, show(error)
+    return plain(type_name(task._exception)), plain(show(task._exception))
+
+
+def _stand_in(task: Task) -> TaskFailed | None:
+    """Return what stands for the error of a task that had failed before it was looked up."""
+    # A task may raise a `TaskFailed` of its own, which it got by waiting; that has a traceback.
+    error = task._exception
+    return error if isinstance(error, TaskFailed) and task._traceback is None else None
 
 
 def refuse_other_loops(task: Task) -> None:
