@@ -150,7 +150,7 @@ async def test_a_task_is_found_from_a_websocket(harness: Harness) -> None:
         await socket.send_text(desk.found(tasks).name)
         await socket.close()
 
-    routes = {
+    routes: dict[str, Route | SocketRoute] = {
         "/": desk.schedule(desk.work, Phase.AFTER_RESPONSE),
         "/talk": SocketRoute(endpoint=talk),
     }

@@ -176,7 +176,9 @@ class Task(Generic[P, R_co]):
         """Wait until the task has ended, its error handler included, and return its result.
 
         Cancelling who waits does not cancel the task. Use anyio's `move_on_after` or `fail_after`
-        for a timeout, and `anyio.from_thread.run(task.wait)` in a sync route.
+        for a timeout, and `anyio.from_thread.run(task.wait)` in a sync route. In threads that are
+        not anyio's, those of Litestar's sync handlers for instance, that needs ``token=`` as well:
+        what `anyio.lowlevel.current_token()` was on the event loop.
 
         Raises:
             Exception: What the function raised.
