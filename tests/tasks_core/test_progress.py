@@ -493,6 +493,26 @@ async def test_a_report_may_come_while_a_reader_looks(
     assert seen == [1]
 
 
+async def test_a_report_may_come_as_a_reader_begins_to_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A reader that would wait for what has come meanwhile does not (7.2)."""
+    event = anyio.Event
+
+    def make() -> anyio.Event:
+        monkeypatch.undo()
+        thread = threading.Thread(target=task.report, args=(1,))
+        thread.start()
+        thread.join(GUARD)
+        return event()
+
+    async with open_runner() as runner:
+        task = TasksScheduler(runner).after_route.schedule(until_cancelled)
+        monkeypatch.setattr(module, "Event", make)
+        assert await anext(task.updates()) == Progress(1)
+        task.cancel()
+
+
 async def test_reports_and_ends_may_race() -> None:
     """Whatever a thread reports as tasks end, no reader is left waiting (7.2)."""
     async with open_runner() as runner, anyio.create_task_group() as group:

@@ -252,7 +252,8 @@ class Task(Generic[P, R_co]):
         """Return a snapshot of the task, as it may be shown to others."""
         # A thread may ask while the task goes on. So in this order: once it has an end nothing
         # changes, and `_life` sets what belongs to a state before the state.
-        ended, state = self._ended_at, self._state
+        ended = self._ended_at
+        state = self._state
         began = None if state is PENDING else self._began_at
         now = time.monotonic() if ended is None else ended
         kind, text = tell(self) if state is FAILED else (None, None)
