@@ -169,7 +169,13 @@ async def test_context(way: Way, fact: list[str]) -> None:
     assert seen == fact
 
 
-@pytest.mark.parametrize(("way", "fact"), [("ours", "route"), ("background_tasks", "unset")])
+@pytest.mark.parametrize(
+    ("way", "fact"),
+    [
+        pytest.param("ours", "route", id="ours"),
+        pytest.param("background_tasks", "unset", id="background_tasks"),
+    ],
+)
 async def test_context_of_a_sync_route(way: str, fact: str) -> None:
     """What a sync route has set arrives in the task, or stays in the route's thread."""
     seen: list[str] = []

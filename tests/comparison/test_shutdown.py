@@ -69,7 +69,13 @@ def test_shutdown(way: Way, fact: list[str], caplog: pytest.LogCaptureFixture) -
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("settings", [{"config": TaskConfig(shield=True)}, {"grace_period": 60}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({"config": TaskConfig(shield=True)}, id="shield"),
+        pytest.param({"grace_period": 60}, id="grace_period"),
+    ],
+)
 async def test_shutdown_ours_waits(settings: Any) -> None:
     """Ours waits for what is shielded, and for the grace period, before resources are closed."""
     stage = Stage()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import anyio
@@ -19,8 +20,9 @@ from tests.comparison.ways import (
     create_task,
     each,
     litestar,
+    ours,
 )
-from tests.conformance.driver import serve
+from tests.conformance.driver import GUARD, serve
 
 pytestmark = pytest.mark.anyio
 
@@ -170,8 +172,37 @@ async def test_at_a_time_of_many(way: Way, fact: int) -> None:
     assert most == fact
 
 
-async def test_at_a_time_in_requests() -> None:
-    """Nothing limits how many tasks of `BackgroundTasks` several requests run at the same time."""
+async def test_at_a_time_of_sync_functions() -> None:
+    """Of 41 sync functions 40 run, in ours as it is."""
+    running, most = 0, 0
+    release, all_run, ended = threading.Event(), anyio.Event(), anyio.Event()
+
+    def count(change: int) -> None:
+        nonlocal running, most
+        running += change
+        most = max(most, running)
+        if running == 40:
+            all_run.set()
+        elif not running:
+            ended.set()
+
+    def work() -> None:
+        anyio.from_thread.run_sync(count, 1)
+        release.wait(GUARD)
+        anyio.from_thread.run_sync(count, -1)
+
+    async with serve(ours(Stage(*[work] * 41))) as server:
+        await server.request()
+        await all_run.wait()
+        await anyio.wait_all_tasks_blocked()
+        assert most == 40
+        release.set()
+        await ended.wait()
+
+
+@pytest.mark.parametrize("way", [background_tasks, litestar])
+async def test_at_a_time_in_requests(way: Way) -> None:
+    """Nothing limits how many requests run their tasks at the same time."""
     running = 0
     release = anyio.Event()
 
@@ -180,11 +211,9 @@ async def test_at_a_time_in_requests() -> None:
         running += 1
         await release.wait()
 
-    for way in (background_tasks, litestar):
-        running, release = 0, anyio.Event()
-        async with serve(way(Stage(work))) as server, anyio.create_task_group() as requests:
-            for _ in range(50):
-                requests.start_soon(server.request)
-            await anyio.wait_all_tasks_blocked()
-            assert running == 50
-            release.set()
+    async with serve(way(Stage(work))) as server, anyio.create_task_group() as requests:
+        for _ in range(50):
+            requests.start_soon(server.request)
+        await anyio.wait_all_tasks_blocked()
+        assert running == 50
+        release.set()
