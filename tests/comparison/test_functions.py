@@ -43,6 +43,24 @@ async def test_sync_functions(way: Way, fact: int) -> None:
         await ended.wait()
 
 
+async def test_sync_functions_of_routes() -> None:
+    """These 40 are the threads of FastAPI's and Starlette's sync routes."""
+    borrowed: list[float] = []
+
+    def look() -> None:
+        borrowed.append(current_default_thread_limiter().borrowed_tokens)
+
+    app = FastAPI()
+
+    @app.get("/")
+    def route() -> None:
+        anyio.from_thread.run_sync(look)
+
+    async with serve(app) as server:
+        await server.request()
+    assert borrowed == [1]
+
+
 async def test_sync_functions_litestar() -> None:
     """Litestar's run in the threads of its sync handlers, which are the event loop's own."""
     threads: list[str] = []

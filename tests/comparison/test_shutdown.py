@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,6 +12,7 @@ import anyio
 import httpx
 import pytest
 import uvicorn
+from aiojobs import Scheduler
 from fastapi import FastAPI
 from fastapi_tasks import TaskConfig, Tasks, add_tasks
 
@@ -113,6 +115,7 @@ async def test_shutdown_aiojobs() -> None:
 @pytest.mark.anyio
 async def test_shutdown_aiojobs_in_time() -> None:
     """It waits 60 s unless told otherwise, then it cancels them."""
+    assert inspect.signature(Scheduler).parameters["wait_timeout"].default == 60
     stage = Stage()
     running = running_on(stage)
     async with serve(aiojobs(stage, wait_timeout=0)) as server:
@@ -161,6 +164,7 @@ async def serve_with_uvicorn(app: Any, until: Callable[[], Awaitable[object]]) -
     running = OnRecord("Uvicorn running", started.set)
     server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="on", log_config=None))
     logger.addHandler(running)
+    level = logger.level
     logger.setLevel(logging.INFO)
     try:
         async with asyncio.timeout(GUARD), asyncio.TaskGroup() as group:
@@ -173,7 +177,7 @@ async def serve_with_uvicorn(app: Any, until: Callable[[], Awaitable[object]]) -
             server.should_exit = True
     finally:
         logger.removeHandler(running)
-        logger.setLevel(logging.NOTSET)
+        logger.setLevel(level)
 
 
 @each(ours=1, background_tasks=1, litestar=1, aiojobs=1, create_task=1)
