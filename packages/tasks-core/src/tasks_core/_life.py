@@ -38,13 +38,15 @@ def age(task: Task) -> float:
 
 def spawn(task: Task, backend: Backend, coro: Coroutine[Any, Any, None]) -> None:
     """Start the coroutine that runs the task, in the task's context and under its name."""
+    name = task.config.name  # not `task.name`: this is done for each task
+    name = describe(task.func) if name is None else name
     try:
-        handle = backend.spawn(coro, task.name, task._context)
+        handle = backend.spawn(coro, name=name, context=task._context)
     except Exception:
         coro.close()
         raise
     # It may be over already, where the loop's tasks start eagerly.
-    task._handle = None if task._over else handle
+    task._handle = None if task._ended_at is not None else handle
     task._context = _NO_CONTEXT
 
 
@@ -64,27 +66,30 @@ def begin(task: Task) -> None:
 
 def succeed(task: Task, result: object) -> None:
     """Note that the function has returned."""
-    task._state = SUCCEEDED
     task._result = result
+    task._state = SUCCEEDED  # last: a thread that sees the state has the result
 
 
 def fail(task: Task, error: Exception) -> None:
     """Note that the function has raised."""
-    task._state = FAILED
     task._exception = error
     task._traceback = error.__traceback__
+    task._state = FAILED  # last, as above
 
 
-def end(task: Task, otherwise: TaskState = CANCELLED) -> None:
-    """Let waiters go on, the task is over; if nothing has become of it yet, this has."""
-    if lives(task):
+def end(task: Task, otherwise: TaskState = CANCELLED) -> bool:
+    """Let waiters go on, the task is over; if nothing has become of it yet, this has.
+
+    Returns whether somebody knows the task by its id.
+    """
+    if task._state is PENDING or task._state is RUNNING:
         task._state = otherwise
     task._handle = None
     task._context = _NO_CONTEXT  # it holds the request's values, and a handle may be kept for long
     task._ended_at = time.monotonic()
-    task._over = True
     if task._changed is not None:
         announce(task)
+    return task._id != ""
 
 
 def home(task: Task) -> int:
@@ -94,12 +99,7 @@ def home(task: Task) -> int:
 
 def is_over(task: Task) -> bool:
     """Whether everything is over, the error handler included."""
-    return task._over
-
-
-def has_id(task: Task) -> bool:
-    """Whether somebody has asked for the task's id."""
-    return task._id != ""
+    return task._ended_at is not None
 
 
 def identify(task: Task) -> str:
@@ -115,11 +115,11 @@ def remains(task: Task) -> Task:
     settings = TaskConfig(name=config.name, shield=config.shield, run_on=config.run_on)
     kept: Task = Task(task._host, task.phase, settings, _Gone(describe(task.func)), (), {})
     kept._context = _NO_CONTEXT
-    for name in ("_id", "_scheduled_at", "_scheduled_on", "_began_at", "_ended_at", "_over"):
+    for name in ("_id", "_scheduled_at", "_began_at", "_ended_at"):
         setattr(kept, name, getattr(task, name))
     for name in ("_state", "_result", "_progress"):
         setattr(kept, name, getattr(task, name))
-    kept._exception = None if task._exception is None else TaskFailed(*tell(task._exception))
+    kept._exception = None if task._exception is None else TaskFailed(*tell(task))
     return kept
 
 

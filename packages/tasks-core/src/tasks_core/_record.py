@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
-from math import isfinite
+from datetime import UTC, datetime
+from sys import float_info
 from typing import Literal, cast
 
 from ._state import TaskState
@@ -38,6 +40,8 @@ class Progress:
         if message is not None and not isinstance(message, str):
             msg = f"message is a string, not {type(message).__name__}: pass str(...) of it"
             raise TypeError(msg)
+        if message is not None:
+            object.__setattr__(self, "message", plain(message))
 
     @property
     def fraction(self) -> float | None:
@@ -47,11 +51,16 @@ class Progress:
         return min(self.done / self.total, 1.0) if self.total else 1.0
 
 
+def plain(text: str) -> str:
+    """Return a text that can be encoded: file names, for instance, may have lone surrogates."""
+    return str.encode(text, errors="backslashreplace").decode()
+
+
 def _check_count(name: str, value: object) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         msg = f"{name} is a number, not {type(value).__name__}"
         raise TypeError(msg)
-    if not (isfinite(value) and value >= 0):
+    if not 0 <= value <= float_info.max:  # an int may be larger
         msg = f"{name} is a finite number from 0, not {value!r}"
         raise ValueError(msg)
 
@@ -95,3 +104,24 @@ class TaskRecord:
     error_type: str | None
     error: str | None
     progress: Progress | None
+
+
+class _Calendar:
+    """Tells the date of moments of `time.monotonic`: of one moment always the same date.
+
+    Unless somebody has set the clock, or the machine has slept, which that does not count.
+    """
+
+    def __init__(self) -> None:
+        self._offset = 0.0
+
+    def date(self, moment: float) -> str:
+        offset = time.time() - time.monotonic()
+        if abs(offset - self._offset) > 1.0:
+            self._offset = offset
+        at = datetime.fromtimestamp(moment + self._offset, UTC)
+        return at.isoformat(timespec="milliseconds")
+
+
+date = _Calendar().date
+"""Return the date of a moment of `time.monotonic`, as ISO 8601 in UTC."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
-from threading import Lock
+from threading import RLock
 
 from ._life import identify, is_over, remains
 from ._phase import Phase
@@ -29,10 +30,11 @@ class TaskRegistry:
         """Made by `TaskRunner`, not by users."""
         self._living = living
         self._history = history
-        # Those that have an id: what lives, and what is remembered. They change under the lock.
+        # Those that have an id: what lives, and what is remembered. They change under the lock,
+        # where no code of users runs; but a signal handler or a finaliser may come in between.
         self._known: dict[str, Task] = {}
-        self._ended: dict[str, Task] = {}
-        self._changing = Lock()
+        self._ended = OrderedDict[str, Task]()  # which finds its first at once, a dict would not
+        self._changing = RLock()
 
     def get(self, task_id: str) -> Task | None:
         """Return the task of this id, if it lives or is remembered.
@@ -77,6 +79,8 @@ class TaskRegistry:
     ) -> list[Task]:
         """Return the tasks that have ended and are remembered, in the order of their ends.
 
+        One whose id was first asked for after its end comes where that was.
+
         Args:
             name: Only tasks of this name. Default: any.
             phase: Only tasks that were scheduled for this phase. Default: any.
@@ -102,22 +106,22 @@ class TaskRegistry:
         """Give a task its id, by which it is found; of threads that ask all get the same."""
         with self._changing:
             task_id = identify(task)
-            if is_over(task):  # `retire` looks the other way round, so one of the two is late
-                self._remember(task)
-            else:
-                self._known[task_id] = task
+            self._known[task_id] = task
+        if is_over(task):  # the runner looks the other way round, so at least one of them retires
+            self.retire(task)
         return task_id
 
     def retire(self, task: Task) -> None:
         """Remember a task with an id, which is over, in place of knowing it."""
+        # Both outside of the lock: it asks the error for its text, and what is forgotten may be the
+        # last to hold a result.
+        kept, forgotten = remains(task), None
         with self._changing:
+            self._ended[task.id] = kept
             self._known.pop(task.id, None)
-            self._remember(task)
-
-    def _remember(self, task: Task) -> None:
-        self._ended[task.id] = remains(task)
-        while len(self._ended) > self._history:
-            del self._ended[next(iter(self._ended))]
+            if len(self._ended) > self._history:
+                forgotten = self._ended.popitem(last=False)
+        del forgotten
 
 
 def _select(

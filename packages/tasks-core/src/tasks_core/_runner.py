@@ -19,7 +19,7 @@ from ._calling import is_async
 from ._config import TaskConfig
 from ._exceptions import RunnerClosedError
 from ._execution import execute
-from ._life import end, fail, handle, has_id, lives, spawn
+from ._life import end, fail, handle, lives, spawn
 from ._registry import TaskRegistry
 from ._settings import check_config, check_count, check_seconds
 from ._state import TaskState
@@ -79,8 +79,8 @@ class TaskRunner:
         self.settle: Callable[[], Awaitable[None]] | None = None
         # Every task in a state that is not final, or whose error handler is at work, in the order
         # of scheduling; with the scope that cancels it once it has been started.
-        self._living: dict[Task, CancelScope | None] = {}
-        self.registry: Final = TaskRegistry(self._living, history)
+        self.living: dict[Task, CancelScope | None] = {}
+        self.registry: Final = TaskRegistry(self.living, history)
         """What lives, and what is remembered of the tasks that have ended."""
         # The backend is there from entering the runner on; `_accepts` until it has drained.
         self.backend: Backend
@@ -158,7 +158,7 @@ class TaskRunner:
                     self._cancel_living()  # what a thread has scheduled at the last moment
                 self._drained.set()
                 cut = [task for task in self._cut if task.state is TaskState.CANCELLED]
-                _report.unfinished([*cut, *self._living])
+                _report.unfinished([*cut, *self.living])
 
     def get(self, task_id: str) -> Task | None:
         """Return the task of this id, if it lives or is remembered: see `TaskRegistry.get`."""
@@ -172,23 +172,23 @@ class TaskRunner:
         """Wait until nothing lives, or the deadline, with warnings."""
         await checkpoint()
         self._forget_lost()
-        while self._living and (left := deadline - current_time()) > 0:
+        while self.living and (left := deadline - current_time()) > 0:
             self._idle = Event()
             with move_on_after(min(left, WARN_EVERY)) as late:
                 await self._idle.wait()
             self._forget_lost()
-            if late.cancelled_caught and self._living and current_time() < deadline:
-                _report.waiting(list(self._living))
+            if late.cancelled_caught and self.living and current_time() < deadline:
+                _report.waiting(list(self.living))
 
     def _forget_lost(self) -> None:
         """End what the event loop cancelled before its first step: its coroutine never ran."""
-        for task in [task for task in list(self._living) if self.backend.has_ended(handle(task))]:
+        for task in [task for task in list(self.living) if self.backend.has_ended(handle(task))]:
             _report.cancelled_from_outside(task)
             self.end(task)
 
     def _close_if_idle(self) -> bool:
         with self.lock:
-            self._accepts = bool(self._living)
+            self._accepts = bool(self.living)
         return not self._accepts
 
     def _spares(self, task: Task) -> bool:
@@ -196,7 +196,7 @@ class TaskRunner:
         return not self._cancels or (task.config.shielded and not self._cancels_shielded)
 
     def _cancel_living(self) -> None:
-        for task in list(self._living):
+        for task in list(self.living):
             if not self._spares(task):
                 self._cut[task] = None
                 self._cancel(task)
@@ -211,7 +211,7 @@ class TaskRunner:
         """
         if not self._accepts:
             raise RunnerClosedError(task.name)
-        self._living[task] = None
+        self.living[task] = None
 
     def start(self, tasks: Sequence[Task]) -> None:
         """Begin tasks, in their order."""
@@ -278,21 +278,16 @@ class TaskRunner:
             _report.skipped(task, why)
 
     def _cancel(self, task: Task) -> None:
-        scope = self._living.get(task)
+        scope = self.living.get(task)
         if scope is not None:
             scope.cancel()
         elif lives(task):
             self.end(task)
 
-    def enter(self, task: Task, scope: CancelScope) -> None:
-        """Note the scope that cancels a task from now on."""
-        self._living[task] = scope
-
     def end(self, task: Task, otherwise: TaskState = TaskState.CANCELLED) -> None:
         """Forget a task: it is over."""
-        self._living.pop(task, None)
-        end(task, otherwise)
-        if has_id(task):
+        self.living.pop(task, None)
+        if end(task, otherwise):
             self.registry.retire(task)
-        if not self._living and self._idle is not None:
+        if not self.living and self._idle is not None:
             self._idle.set()

@@ -9,8 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar, copy_context
-from datetime import UTC, datetime
-from threading import Lock, get_ident
+from threading import RLock, get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, cast
 
@@ -18,12 +17,12 @@ from anyio import Event
 from anyio.lowlevel import checkpoint
 
 from ._backend import runs_here
-from ._calling import call, describe, show
+from ._calling import call, describe, show, type_name
 from ._config import TaskConfig
 from ._exceptions import NoCurrentTaskError, TaskCancelled, TaskFailed, TaskSkipped
 from ._phase import Phase
-from ._record import Progress, TaskRecord
-from ._state import CANCELLED, PENDING, SKIPPED, TaskState
+from ._record import Progress, TaskRecord, date, plain
+from ._state import CANCELLED, FAILED, PENDING, SKIPPED, TaskState
 from ._threads import Threads
 
 if TYPE_CHECKING:
@@ -39,7 +38,9 @@ else:
     R_co = TypeVar("R_co", covariant=True)
 
 
-_making = Lock()  # held while what a task has only when asked for is made
+# Held while what a task has only when asked for is made, or taken. A signal handler or a finaliser
+# may come in between and ask too.
+_making = RLock()
 
 
 class TaskHost(Protocol):
@@ -63,7 +64,6 @@ class Task(Generic[P, R_co]):
     Attributes:
         func: The function, as it was passed to ``schedule``.
         args: Its positional arguments.
-        kwargs: Its keyword arguments.
         config: The settings in force, all layers merged (contract 3.3).
         phase: The phase that the task was scheduled for.
 
@@ -80,18 +80,16 @@ class Task(Generic[P, R_co]):
         "_handle",
         "_host",
         "_id",
-        "_over",
+        "_kwargs",
         "_progress",
         "_result",
         "_scheduled_at",
-        "_scheduled_on",
         "_started",
         "_state",
         "_traceback",
         "args",
         "config",
         "func",
-        "kwargs",
         "phase",
     )
 
@@ -107,16 +105,16 @@ class Task(Generic[P, R_co]):
         """Made by ``schedule``, not by users."""
         self.func: Callable[P, Any] = func
         self.args: tuple[Any, ...] = args
-        self.kwargs: dict[str, Any] = kwargs
+        self._kwargs = kwargs or None  # most have none, and an empty dictionary is not small
         self.config: TaskConfig = config
         self.phase: Phase = phase
         self._id = ""  # made when somebody asks for it
         self._host = host
         # The copy of the context in which it was scheduled, until it has been started in it (2.4).
         self._context = copy_context()
-        # The moments of its life by the clock that never jumps, and the first by the calendar's.
+        # The moments of its life, by a clock that never jumps. With the last one all is over, the
+        # error handler included: what waiters wait for.
         self._scheduled_at = time.monotonic()
-        self._scheduled_on = time.time()
         self._began_at: float | None = None
         self._ended_at: float | None = None
         self._state = PENDING
@@ -125,13 +123,16 @@ class Task(Generic[P, R_co]):
         self._traceback: TracebackType | None = None
         # What the event loop holds weakly while the task runs (or will); None before and after.
         self._handle: object = None
-        # Whether everything is over, the error handler included: what waiters wait for.
-        self._over = False
         self._progress: Progress | None = None
         # Events are made when somebody asks for them; most tasks need none. The second is set, and
         # forgotten, when the task reports progress and when all is over.
         self._started: Event | None = None
         self._changed: Event | None = None
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """The keyword arguments of the call."""
+        return {} if self._kwargs is None else self._kwargs
 
     @property
     def id(self) -> str:
@@ -175,7 +176,9 @@ class Task(Generic[P, R_co]):
         """Wait until the task has ended, its error handler included, and return its result.
 
         Cancelling who waits does not cancel the task. Use anyio's `move_on_after` or `fail_after`
-        for a timeout, and `anyio.from_thread.run(task.wait)` in a sync route.
+        for a timeout, and `anyio.from_thread.run(task.wait)` in a sync route. In threads that are
+        not anyio's, those of Litestar's sync handlers for instance, that needs ``token=`` as well:
+        what `anyio.lowlevel.current_token()` was on the event loop.
 
         Raises:
             Exception: What the function raised.
@@ -189,6 +192,9 @@ class Task(Generic[P, R_co]):
         if self._state is SKIPPED:
             raise TaskSkipped(self.name)
         if self._exception is not None:
+            error = _stand_in(self)
+            if error is not None:  # a new one: what is remembered must not get the waiter's frames
+                raise TaskFailed(error.kind, error.text)
             # Not with the frames of all who have waited before.
             raise self._exception.with_traceback(self._traceback)
         return cast("R_co", self._result)
@@ -214,7 +220,8 @@ class Task(Generic[P, R_co]):
         """Say how far the task has come: ``current_task().report(3, total=10)``.
 
         Never waits, and may be called from any thread, so in sync functions too. What is left out
-        stays as it was reported before. See `Progress` for what the parts mean.
+        stays as it was reported before. See `Progress` for what the parts mean. Once the task is
+        over, what is reported is checked and makes no difference.
 
         Raises:
             TypeError: A count is no number, or the message no string.
@@ -224,8 +231,10 @@ class Task(Generic[P, R_co]):
         if last is not None:
             total = last.total if total is None else total
             message = last.message if message is None else message
-        self._progress = Progress(done, total, message)
-        announce(self)
+        progress = Progress(done, total, message)
+        if self._ended_at is None:
+            self._progress = progress
+            announce(self)
 
     def updates(self) -> AsyncIterator[Progress]:
         """Iterate over the task's progress as it is reported, until the task has ended.
@@ -241,18 +250,22 @@ class Task(Generic[P, R_co]):
 
     def record(self) -> TaskRecord:
         """Return a snapshot of the task, as it may be shown to others."""
-        began, ended = self._began_at, self._ended_at
+        # A thread may ask while the task goes on. So in this order: once it has an end nothing
+        # changes, and `_life` sets what belongs to a state before the state.
+        ended = self._ended_at
+        state = self._state
+        began = None if state is PENDING else self._began_at
         now = time.monotonic() if ended is None else ended
-        kind, text = (None, None) if self._exception is None else tell(self._exception)
+        kind, text = tell(self) if state is FAILED else (None, None)
         return TaskRecord(
             id=self.id,
-            name=self.name,
-            function=describe(self.func),
+            name=plain(self.name),
+            function=plain(describe(self.func)),
             phase=cast('Literal["immediate", "after_route", "after_response"]', str(self.phase)),
-            state=self._state,
-            scheduled_at=_iso(self, self._scheduled_at),
-            started_at=None if began is None else _iso(self, began),
-            ended_at=None if ended is None else _iso(self, ended),
+            state=state,
+            scheduled_at=date(self._scheduled_at),
+            started_at=None if began is None else date(began),
+            ended_at=None if ended is None else date(ended),
             waited=(now if began is None else began) - self._scheduled_at,
             ran=None if began is None else now - began,
             error_type=kind,
@@ -286,7 +299,10 @@ class _Updates(AsyncIterator[Progress]):
     async def __anext__(self) -> Progress:
         await checkpoint()
         while True:
-            over = self._task._over  # first: what was reported before the end is given
+            # First: what was reported before the end is given.
+            over = self._task._ended_at is not None
+            if not over:
+                refuse_other_loops(self._task)
             progress = self._task._progress
             if progress is not None and progress is not self._seen:
                 self._seen = progress
@@ -331,13 +347,13 @@ async def changed(task: Task, progress: Progress | None) -> None:
     if event is None:
         event = task._changed = Event()
     # `announce` looks the other way round, so one of the two sees what the other has done.
-    if not task._over and task._progress is progress:
+    if task._ended_at is None and task._progress is progress:
         await event.wait()
 
 
 async def until_over(task: Task) -> None:
     """Wait until the task is over, however it ends."""
-    while not task._over:
+    while task._ended_at is None:
         await changed(task, task._progress)
 
 
@@ -349,16 +365,19 @@ def announce(task: Task) -> None:
         task._host.on_loop(event.set)
 
 
-def tell(error: Exception) -> tuple[str, str]:
-    """Return the type and the text of what a task has raised."""
-    if isinstance(error, TaskFailed):
+def tell(task: Task) -> tuple[str, str]:
+    """Return the type and the text of what a task that has failed has raised."""
+    error = _stand_in(task)
+    if error is not None:
         return error.kind, error.text
-    return type(error).__qualname__, show(error)
+    return plain(type_name(task._exception)), plain(show(task._exception))
 
 
-def _iso(task: Task, moment: float) -> str:
-    at = task._scheduled_on + (moment - task._scheduled_at)
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+def _stand_in(task: Task) -> TaskFailed | None:
+    """Return what stands for the error of a task that had failed before it was looked up."""
+    # A task may raise a `TaskFailed` of its own, which it got by waiting; that has a traceback.
+    error = task._exception
+    return error if isinstance(error, TaskFailed) and task._traceback is None else None
 
 
 def refuse_other_loops(task: Task) -> None:
