@@ -71,6 +71,14 @@ def test_contributing() -> None:
     assert len(block.splitlines()) == 5
 
 
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "SECURITY.md"])
+def test_links(page: str) -> None:
+    """Every file that a page links to exists; those of READMEs and docs are checked elsewhere."""
+    links = [link for link in re.findall(r"\]\(([^)#]+)", read(page)) if "://" not in link]
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
 def test_actions(workflow: Path) -> None:
     """The actions of others are pinned by their major version."""
