@@ -14,7 +14,7 @@ from tests.conformance.harness import CAPABILITIES, Harness
 from tests.conformance.promises import PROMISES
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Iterable
 
 HARNESSES = (
     "tests.conformance.harnesses.asgi:ASGIHarness",
@@ -23,9 +23,8 @@ HARNESSES = (
     "tests.conformance.harnesses.litestar:LitestarHarness",
 )
 
-# The harnesses of this run, and for each promise, harness and event loop how often what came out.
+# The harnesses of this run.
 _harnesses = pytest.StashKey[list[Harness]]()
-_table = pytest.StashKey[dict[tuple[str, str, str], Counter[str]]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,7 +47,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(*capabilities): skip where a framework lacks them")
     chosen: Iterable[str] = config.getoption("harness", None) or HARNESSES
     config.stash[_harnesses] = [_load(name) for name in chosen]
-    config.stash[_table] = {}
+    path: Path | None = config.getoption("conformance_table", None)
+    if path is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Table(path, config.stash[_harnesses]))
 
 
 def _load(name: str) -> Harness:
@@ -89,47 +90,44 @@ def pytest_itemcollected(item: pytest.Item) -> None:
             item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item,
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
-    where = dict(item.user_properties).get("conformance")
-    decided = report.when == "call" or report.outcome != "passed"
-    if where is not None and decided:
+class _Table:
+    """For each promise, harness and event loop, how often what came out.
+
+    Where several processes run the tests, this is in the one that collects their reports.
+    """
+
+    def __init__(self, path: Path, harnesses: list[Harness]) -> None:
+        self._path = path
+        self._columns = [
+            (harness.name, backend) for harness in harnesses for backend in ("asyncio", "trio")
+        ]
+        self._cells: dict[tuple[str, str, str], Counter[str]] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        where = dict(report.user_properties).get("conformance")
+        if where is None or (report.when != "call" and report.passed):
+            return
+        number, harness, backend = cast("Iterable[str]", where)
         outcome = "xfailed" if hasattr(report, "wasxfail") else report.outcome
-        cell = cast("tuple[str, str, str]", where)
-        item.config.stash[_table].setdefault(cell, Counter())[outcome] += 1
-    return report
+        self._cells.setdefault((number, harness, backend), Counter())[outcome] += 1
 
+    def pytest_sessionfinish(self) -> None:
+        self._path.write_text("\n".join(self._lines()) + "\n", encoding="utf-8")
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    path: Path | None = session.config.getoption("conformance_table", None)
-    if path is not None:
-        path.write_text(_markdown(session.config), encoding="utf-8")
-
-
-def _markdown(config: pytest.Config) -> str:
-    table = config.stash[_table]
-    columns = [
-        (harness.name, backend)
-        for harness in config.stash[_harnesses]
-        for backend in ("asyncio", "trio")
-    ]
-    heads = " | ".join(f"{name}, {backend}" for name, backend in columns)
-    lines = [
-        "# Conformance",
-        "",
-        "What the suite of `tests/conformance` found: tests passed, tests that a known deviation",
-        "of a framework fails, and tests of what a framework does not have.",
-        "",
-        f"| Promise | {heads} |",
-        "| --- |" + " --- |" * len(columns),
-    ]
-    for number, title in PROMISES.items():
-        cells = " | ".join(_cell(table.get((number, *column), Counter())) for column in columns)
-        lines.append(f"| {number} {title} | {cells} |")
-    return "\n".join(lines) + "\n"
+    def _lines(self) -> Iterable[str]:
+        heads = " | ".join(f"{name}, {backend}" for name, backend in self._columns)
+        yield from (
+            "# Conformance",
+            "",
+            "What the suite of `tests/conformance` found: tests passed, tests that a known",
+            "deviation of a framework fails, and tests of what a framework does not have.",
+            "",
+            f"| Promise | {heads} |",
+            "| --- |" + " --- |" * len(self._columns),
+        )
+        for number, title in PROMISES.items():
+            cells = (self._cells.get((number, *column), Counter()) for column in self._columns)
+            yield f"| {number} {title} | {' | '.join(map(_cell, cells))} |"
 
 
 def _cell(outcomes: Counter[str]) -> str:
