@@ -24,8 +24,8 @@ _FAILURE = 400  # the least status that says that a request has failed
 
 _making = Lock()  # held while the scheduler of a request is made
 
-# The request whose scheduler was first asked for here, by who serves it. Tasks of the event loop
-# copy their context: it is unknown outside of the one that asked, and of those that this one made.
+# The request whose scheduler was first asked for here. Tasks of the event loop copy their context,
+# so only the task that asked knows it, and those that it makes later.
 _used_here: ContextVar[Request] = ContextVar("tasks_core.used_here")
 
 
@@ -56,10 +56,10 @@ class Request:
         self._disconnects = disconnects
         # What the caller is handling already; anything else is what a handler now answers.
         self._handled_before = sys.exception()
-        # Whether who serves the request has asked for the scheduler, on the event loop's thread.
+        # Whether who serves the request has asked for the scheduler, in the event loop's thread.
         self._used = False
         self._thread = get_ident()
-        # The last phase that has begun, and the outcome so far.
+        # The last phase that has begun, and the outcome so far; phases only go forward.
         self._reached = IMMEDIATE
         self._failed = False
         # Whether the server took no more of what was sent.
@@ -88,12 +88,13 @@ class Request:
         with _making:
             if self.made is None:
                 self.made = self._make()
-                # `_reach` looks the other way round, so one of the two lets a phase begin.
+                # `reach` looks the other way round, so one of the two lets a phase begin.
                 if self._reached is not IMMEDIATE:
                     self.made.reach(self._reached, failed=self._failed)
             return self.made
 
-    def _reach(self, phase: Phase) -> None:
+    def reach(self, phase: Phase) -> None:
+        """Let a phase begin; the last does when the application's call has ended (contract 1.3)."""
         self._reached = phase
         if self.made is not None:
             self.made.reach(phase, failed=self._failed)
@@ -113,7 +114,7 @@ class Request:
             if self._used and message["status"] >= _FAILURE and _used_here.get(None) is not self:
                 self._failed = True
             if self._reached is IMMEDIATE:
-                self._reach(AFTER_ROUTE)
+                self.reach(AFTER_ROUTE)
 
     def _was_raised_out(self, raised: BaseException, kind: str) -> bool:
         """Whether the exception that is handled while an answer passes has ended the route.
@@ -129,7 +130,7 @@ class Request:
         handler = _package(raised.__traceback__.tb_frame.f_globals.get("__name__", ""))
         return any(handler == _package(error.__module__) for error in self._disconnects)
 
-    def fail(self, error: BaseException) -> None:
+    async def fail(self, error: BaseException) -> None:
         """Note what is raised out of the application.
 
         A client that goes away is no failure of the route (contract 1.7): not when it does not
@@ -137,14 +138,29 @@ class Request:
         """
         if self._reached is not IMMEDIATE:  # the response has begun
             self._failed = self._failed or (isinstance(error, Exception) and not self.cut_off)
-            return
-        if not self.cut_off and not isinstance(error, self._disconnects):
-            self._failed = True
-        self._reach(AFTER_ROUTE)
+        else:
+            if not self.cut_off and not isinstance(error, self._disconnects):
+                self._failed = True
+            self.reach(AFTER_ROUTE)
+        if self.made is not None and isinstance(error, Exception):
+            await self.made.begun()  # the 500 is sent further out, once this is raised
 
-    def end(self) -> None:
-        """Note that the application's call has ended (contract 1.3)."""
-        self._reach(AFTER_RESPONSE)
+
+def watch(send: Send, request: Request) -> Send:
+    """Return a ``send`` by which the request sees its messages."""
+
+    async def watched_send(message: Message) -> None:
+        if message["type"] in ANSWERS:
+            request.answer(message)
+            if request.made is not None:
+                await request.made.begun()
+        try:
+            await send(message)
+        except Exception:
+            request.cut_off = True
+            raise
+
+    return watched_send
 
 
 def _package(module: str) -> str:

@@ -170,16 +170,17 @@ class TasksScheduler:
             phase: The phase that begins. One that has begun already is left alone.
             failed: Whether the request has failed; once it has, it stays so (contract 1.6).
         """
-        if self._begun >= phase:
-            return
         with self._runner.lock:
-            if self._begun >= phase:  # another thread was faster
+            if self._begun >= phase:
                 return
             self._begun = phase
-            self._failed = self._failed or failed
-            tasks, self._for_route = self._for_route, []
+            if failed:
+                self._failed = True
+            tasks = self._for_route
             if phase is AFTER_RESPONSE:
-                tasks, self._for_response = tasks + self._for_response, []
+                tasks = [*tasks, *self._for_response]
+                self._for_response = []
+            self._for_route = []
         if tasks:
             self._begin(tasks)
 

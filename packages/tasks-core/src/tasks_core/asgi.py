@@ -13,7 +13,7 @@ from typing import Unpack
 
 from ._exceptions import TasksAlreadyAddedError, TasksUninitializedError
 from ._phase import AFTER_RESPONSE
-from ._request import ANSWERS, ASGIApp, Message, Receive, Request, Scope, Send
+from ._request import ASGIApp, Message, Receive, Request, Scope, Send, watch
 from ._runner import TaskRunner
 from ._scheduler import TasksScheduler, current
 from ._settings import RunnerSettings
@@ -92,12 +92,22 @@ class TasksMiddleware:
         if (
             make is None
             or kind not in {"http", "websocket"}
-            # By an outer middleware; if that has ended, this is a new attempt.
+            # by an outer middleware; if that call is over, this is a new attempt
             or (_REQUEST in scope and not scope[_REQUEST].over)
         ):
             await self._app(scope, receive, send)
             return
-        await serve(self._app, scope, receive, send, make, disconnects=self._disconnects)
+        # As `serve` does it, without one more coroutine a request.
+        request = scope[_REQUEST] = Request(make, self._disconnects)
+        outer = current.set(request)
+        try:
+            await self._app(scope, receive, watch(send, request))
+        except BaseException as error:
+            await request.fail(error)
+            raise
+        finally:
+            request.reach(AFTER_RESPONSE)
+            current.reset(outer)
 
     async def _serve_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with TaskRunner(**self._settings) as runner:
@@ -143,31 +153,14 @@ async def serve(  # noqa: PLR0913 - an ASGI call and what it is to know
         request = Request(lambda: scheduler, disconnects)
         request.made = scheduler
     scope[_REQUEST] = request
-
-    async def watched_send(message: Message) -> None:
-        if message["type"] in ANSWERS:
-            request.answer(message)
-            if request.made is not None:
-                await request.made.begun()
-        try:
-            await send(message)
-        except Exception:
-            request.cut_off = True
-            raise
-
     outer = current.set(request)
     try:
-        await app(scope, receive, watched_send)
-    except Exception as error:
-        request.fail(error)
-        if request.made is not None:
-            await request.made.begun()  # the 500 is sent further out, once this is raised
-        raise
+        await app(scope, receive, watch(send, request))
     except BaseException as error:
-        request.fail(error)
+        await request.fail(error)
         raise
     finally:
-        request.end()
+        request.reach(AFTER_RESPONSE)
         current.reset(outer)
 
 
