@@ -1,4 +1,7 @@
-"""What the READMEs show is true: every program of theirs runs, and every command is CI's."""
+"""What the READMEs show is true: their programs do what is said, and every command is CI's.
+
+That every program runs is in tests/docs.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Condition
 from types import ModuleType
 from typing import Any, TypeAlias, cast
 
@@ -16,12 +18,11 @@ from fastapi.testclient import TestClient as StarletteTestClient
 from litestar.testing import TestClient as LitestarTestClient
 from tasks_core import Task, TaskState, current_task
 
-from tests.conformance.driver import GUARD, serve
+from tests.conformance.driver import serve
+from tests.docs.watching import Calls
 
 ROOT = Path(__file__).parents[1]
 READMES = [ROOT / "README.md", *sorted(ROOT.glob("packages/*/README.md"))]
-
-Call: TypeAlias = tuple[object, ...]
 
 
 def blocks(readme: Path, language: str) -> list[str]:
@@ -34,25 +35,6 @@ def program(readme: str, mark: str) -> str:
     """Return the one Python block of a README that contains a mark."""
     (found,) = [block for block in blocks(ROOT / readme, "python") if mark in block]
     return found
-
-
-class Calls:
-    """The calls of a program's functions, made by tasks."""
-
-    def __init__(self) -> None:
-        self._changed = Condition()
-        self._made: list[tuple[Task, Call]] = []
-
-    async def stand_in(self, *args: object, **kwargs: object) -> None:
-        with self._changed:
-            self._made.append((current_task(), (*args, *kwargs.items())))
-            self._changed.notify_all()
-
-    def wait(self, times: int) -> list[Call]:
-        """Wait until there were so many calls; return their arguments, in order."""
-        with self._changed:
-            assert self._changed.wait_for(lambda: len(self._made) >= times, GUARD)
-            return [args for _, args in self._made]
 
 
 @pytest.fixture
@@ -177,15 +159,6 @@ def test_readme_of_tasks_core_by_hand(run: Run, capsys: pytest.CaptureFixture[st
     """The package's program without ASGI prints its result."""
     run(program("packages/tasks-core/README.md", "anyio.run"))
     assert capsys.readouterr().out == "2\n"
-
-
-TESTED = 4 + 5
-"""How many Python blocks the tests above run."""
-
-
-def test_no_program_is_forgotten() -> None:
-    """Every Python block of every README is run by a test above."""
-    assert sum(len(blocks(readme, "python")) for readme in READMES) == TESTED
 
 
 def test_commands() -> None:

@@ -24,6 +24,7 @@ Capability: TypeAlias = Literal[
     "validation",  # the framework refuses bad parameters by itself
     "add twice",  # tasks can be added to an application that has them
     "without tasks",  # a route can ask for tasks where none were added
+    "anyio's threads",  # sync routes run in worker threads of anyio
 ]
 CAPABILITIES: frozenset[Capability] = frozenset(get_args(Capability))
 

@@ -34,4 +34,8 @@ PROMISES: Final = {
     "5.5": "Cancellation",
     "5.6": "No runner",
     "5.7": "Errors and restarts",
+    "7.1": "Registry",
+    "7.2": "Progress",
+    "7.3": "Stopping",
+    "7.4": "Waiting",
 }

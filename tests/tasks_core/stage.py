@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+import sys
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from itertools import count
 from logging import LogRecord
+from types import CodeType, FrameType
 from typing import Any, Final, Unpack
 
 import pytest
@@ -62,3 +65,29 @@ def fail(*_: Any) -> None:
 
 async def fail_async(*_: Any) -> None:
     raise SomeError("it failed")
+
+
+@contextmanager
+def interrupting(code: CodeType, step: int, act: Callable[[], object]) -> Generator[list[int]]:
+    """Do something between two lines of a function, as another thread may.
+
+    Within the block, ``act`` is called once in this thread: before the line of the function that is
+    the ``step``-th to be run, from 0. The list that is given has that number from then on.
+    """
+    steps, met = count(), list[int]()
+
+    def look(frame: FrameType, event: str, _: object) -> Any:
+        if event == "line" and not met and next(steps) == step:
+            met.append(step)
+            act()
+        return look
+
+    def enter(frame: FrameType, event: str, _: object) -> Any:
+        return look if frame.f_code is code else None
+
+    before = sys.gettrace()
+    sys.settrace(enter)
+    try:
+        yield met
+    finally:
+        sys.settrace(before)

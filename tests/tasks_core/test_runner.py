@@ -848,7 +848,7 @@ async def test_a_shielded_task_of_a_thread_is_not_lost_between_idle_and_closed(
         outcomes.clear()
         threads: list[threading.Thread] = []
         async with open_runner() as runner:
-            monkeypatch.setattr(runner, "_living", Living())
+            monkeypatch.setattr(runner, "living", Living())
             TasksScheduler(runner).task(shield=True).schedule(anyio.lowlevel.checkpoint)
         for thread in threads:
             await to_thread.run_sync(thread.join, GUARD)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import product
 from threading import RLock
 from types import TracebackType
@@ -14,12 +14,14 @@ from tasks_core import (
     RunOn,
     Task,
     TaskConfig,
+    TaskRegistry,
     TasksError,
     TasksScheduler,
     TasksUninitializedError,
     current_task,
     current_tasks,
 )
+from tasks_core._backend import Backend
 from tasks_core._threads import Threads
 
 RUN_ON: tuple[RunOn, ...] = ("success", "failure", "always")
@@ -56,6 +58,12 @@ class Host:
         self.started: list[Task] = []
         self.skipped: list[Task] = []
         self.asked_for_begun = 0
+        self.registry = TaskRegistry({}, history=0)
+        self.settle: Callable[[], Awaitable[None]] | None = None
+
+    @property
+    def backend(self) -> Backend:
+        raise NotImplementedError
 
     @property
     def threads(self) -> Threads:
@@ -73,12 +81,18 @@ class Host:
         assert not self.lock.held  # a start may run user code: a task's name, a logging handler
         self.started += tasks
 
-    def skip(self, tasks: Sequence[Task], *, request_failed: bool) -> None:
+    def skip(self, task: Task, why: str) -> None:
         assert not self.lock.held
-        self.skipped += tasks
+        self.skipped.append(task)
 
     def cancel(self, task: Task) -> bool:
         return True
+
+    def identify(self, task: Task) -> str:
+        return self.registry.identify(task)
+
+    def on_loop(self, act: Callable[[], object]) -> None:
+        raise NotImplementedError
 
     async def begun(self) -> None:
         self.asked_for_begun += 1

@@ -20,7 +20,6 @@ from tasks_core import (
     TaskState,
     current_task,
 )
-from tasks_core._task import identify
 
 from tests.tasks_core.stage import (
     GUARD,
@@ -320,9 +319,10 @@ async def test_a_thread_that_cancels_too_late_changes_nothing() -> None:
 
 def test_a_task_is_identified_once() -> None:
     """Of two threads that ask for the id at the same time both get the same (contract 2.6)."""
-    task = Task(TaskRunner(), Phase.IMMEDIATE, TaskConfig(), greet, ("you",), {})
+    runner = TaskRunner()
+    task = Task(runner, Phase.IMMEDIATE, TaskConfig(), greet, ("you",), {})
 
-    assert identify(task) == identify(task) == task.id
+    assert runner.identify(task) == runner.identify(task) == task.id
 
 
 async def test_cancelling_who_waits_does_not_cancel_the_task() -> None:

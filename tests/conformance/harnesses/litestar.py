@@ -39,6 +39,7 @@ class LitestarHarness:
     name = "litestar"
     lacks: Mapping[Capability, str] = {
         "request dependencies": "Litestar closes generator dependencies before the response starts",
+        "anyio's threads": "Litestar runs sync handlers in threads of the event loop's own",
         "without tasks": "Litestar refuses a dependency that nothing provides when it starts",
     }
     deviations: Mapping[str, str] = {

@@ -16,6 +16,14 @@ from typing import Any, Protocol
 import anyio
 
 
+class Spawn(Protocol):
+    """Starts a coroutine as a task, under a name and in a context."""
+
+    def __call__(
+        self, coro: Coroutine[Any, Any, None], *, name: str, context: Context
+    ) -> object: ...
+
+
 class Backend(Protocol):
     """What a runner needs of an event loop."""
 
@@ -27,7 +35,11 @@ class Backend(Protocol):
 
     async def open(self) -> None: ...
     async def close(self) -> None: ...
-    def spawn(self, coro: Coroutine[Any, Any, None], name: str, context: Context) -> object: ...
+
+    spawn: Spawn
+    """Starts a coroutine as a task; its first step runs in a later turn of the loop, in order. The
+    loop may hold the task weakly: whoever spawns keeps what this returns."""
+
     def call_soon(self, callback: Callable[[], None]) -> None: ...
     async def begun(self) -> None: ...
     def cancelled_from_outside(self) -> bool: ...
@@ -42,19 +54,13 @@ class AsyncioBackend:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self.scope_type: Callable[..., anyio.CancelScope] = type(anyio.CancelScope())
+        self.spawn: Spawn = self._loop.create_task
 
     async def open(self) -> None:
         """Do nothing: the loop is there."""
 
     async def close(self) -> None:
         """Do nothing: the loop goes on."""
-
-    def spawn(self, coro: Coroutine[Any, Any, None], name: str, context: Context) -> object:
-        """Start a task; its first step runs in the loop's next turn.
-
-        The loop holds tasks weakly: whoever spawns keeps what this returns.
-        """
-        return self._loop.create_task(coro, name=name, context=context)
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Call back in the loop's thread, from any thread."""
@@ -87,6 +93,7 @@ class TaskGroupBackend:
         self._turn = anyio.Event()  # set when the task that was spawned last begins
         self._turn.set()
         self._token = current_trio_token()
+        self.spawn: Spawn = self._spawn
 
     async def open(self) -> None:
         """Open the task group, in the task that will close it."""
@@ -96,7 +103,7 @@ class TaskGroupBackend:
         """Wait for the tasks. The body's exception does not pass through here (contract 5.7)."""
         await self._group.__aexit__(None, None, None)
 
-    def spawn(self, coro: Coroutine[Any, Any, None], name: str, context: Context) -> object:
+    def _spawn(self, coro: Coroutine[Any, Any, None], *, name: str, context: Context) -> object:
         """Start a task, which begins after those that were spawned before it."""
         before, self._turn = self._turn, anyio.Event()
         return self._group.create_task(

@@ -23,7 +23,10 @@ from typing import Any, TypeVar, cast
 
 from ._threads import Threads
 
+_ASYNC = CO_COROUTINE | CO_ITERABLE_COROUTINE
 _GENERATOR = CO_GENERATOR | CO_ASYNC_GENERATOR
+
+_type_qualname = vars(type)["__qualname__"].__get__
 
 R = TypeVar("R")
 
@@ -34,7 +37,19 @@ def describe(func: object) -> str:
         return func.__qualname__
     func = _unwrap_partial(func)
     name = _ask(lambda: getattr(func, "__qualname__", None))
-    return name if type(name) is str else type(func).__qualname__
+    return name if type(name) is str else type_name(func)
+
+
+def type_name(value: object) -> str:
+    """Return the qualified name of the type of anything, whatever its metaclass does when asked."""
+    name: str = _type_qualname(type(value))
+    return name
+
+
+def show(value: object, how: Callable[[object], str] = str) -> str:
+    """Return the text of anything, whatever it does when it is asked for it."""
+    text = _ask(lambda: how(value))
+    return type_name(value) if text is None else text
 
 
 def _ask(question: Callable[[], R]) -> R | None:
@@ -59,8 +74,10 @@ def is_async(func: Callable[..., object]) -> bool:
     What is called decides, not what it wraps: a sync wrapper around an async function may block
     (or call `asyncio.run`), so it belongs in a thread, and what it returns is awaited afterwards.
     """
-    if type(func) is FunctionType and func.__code__.co_flags & CO_COROUTINE:
-        return True
+    if type(func) is FunctionType:
+        flags = func.__code__.co_flags & _ASYNC
+        if flags or not func.__dict__:  # where a function may be marked as async
+            return flags != 0
     plain = _unwrap_partial(func)
     return _is_kind(iscoroutinefunction, plain) or _flags(plain) & CO_ITERABLE_COROUTINE != 0
 
@@ -155,16 +172,21 @@ def _not_callable(func: object) -> str:
 
 
 async def call(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], threads: Threads
+) -> Any:  # noqa: ANN401 - whatever the function returns
+    """Call ``func`` where it belongs, and await what it returns if that can be awaited (2.1)."""
+    if is_async(func):
+        return await func(*args, **kwargs)
+    return await call_in_thread(func, args, kwargs, threads, lambda: None)
+
+
+async def call_in_thread(
     func: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
     threads: Threads,
-    begin: Callable[[], None] = lambda: None,
+    begin: Callable[[], None],
 ) -> Any:  # noqa: ANN401 - whatever the function returns
-    """Call ``func`` where it belongs, and await what it returns if that can be awaited (2.1)."""
-    if is_async(func):
-        begin()
-        result = func(*args, **kwargs)
-    else:
-        result = await threads.run(partial(func, *args, **kwargs), begin)
-    return await result if isawaitable(result) else result
+    """Call a sync ``func`` in a thread; ``begin()`` is called just before."""
+    result = await threads.run(partial(func, *args, **kwargs), begin)
+    return await result if result is not None and isawaitable(result) else result

@@ -21,8 +21,8 @@ class TasksUninitializedError(TasksError, RuntimeError):
             "No task runner is running here. Either tasks were never added to the application: "
             "call add_tasks(app) (or install the plugin or middleware of your framework) before "
             "it starts, and use tasks within a request. Or the application's lifespan did not "
-            "run: write `with TestClient(app) as client:` in tests, put asgi-lifespan's "
-            "LifespanManager(app) around httpx's ASGITransport, and do not switch the server's "
+            "run: write `with TestClient(app) as client:` in tests, put lifespan(app) of "
+            "tasks_core.testing around httpx's ASGITransport, and do not switch the server's "
             "lifespan off."
         )
 
@@ -81,6 +81,28 @@ class TaskAborted(TasksError):  # noqa: N818 - the state's name, as in asyncio.C
 
     def __str__(self) -> str:
         return f"the task was ended by {self.args[0]}, which goes no further"
+
+
+class TaskFailed(TasksError):  # noqa: N818 - the state's name
+    """What a task has raised that had failed before it was looked up by its id.
+
+    The runner remembers the type and the text of an error, not the error: its traceback would keep
+    alive all that the task had in its hands. The handle that ``schedule`` returns has the original.
+
+    Attributes:
+        kind: The qualified name of the error's type.
+        text: The error's text.
+
+    Since 0.1.0.
+    """
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(kind, text)
+        self.kind: str = kind
+        self.text: str = text
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.text}"
 
 
 class TaskCancelled(TasksError):  # noqa: N818 - the state's name

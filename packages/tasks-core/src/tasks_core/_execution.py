@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Protocol, cast
 
 from anyio import CancelScope, get_cancelled_exc_class
 
 from . import _report
 from ._backend import Backend, runs_here
-from ._calling import call, is_async
+from ._calling import call, call_in_thread, is_async
 from ._config import TaskErrorHandler
 from ._exceptions import TaskAborted
 from ._life import begin, fail, lives, succeed
@@ -21,8 +22,8 @@ class ExecutionHost(Protocol):
 
     backend: Backend
     threads: Threads
+    living: dict[Task, CancelScope | None]
 
-    def enter(self, task: Task, scope: CancelScope) -> None: ...
     def end(self, task: Task) -> None: ...
 
 
@@ -32,7 +33,7 @@ async def execute(task: Task, runner: ExecutionHost) -> None:
         return  # cancelled before its first step
     func = task.func
     scope = runner.backend.scope_type(shield=True)
-    runner.enter(task, scope)
+    runner.living[task] = scope  # which cancels it from now on
     try:
         with scope:
             try:
@@ -40,8 +41,9 @@ async def execute(task: Task, runner: ExecutionHost) -> None:
                     begin(task)
                     result = await func(*task.args, **task.kwargs)
                 else:
-                    result = await call(
-                        func, task.args, task.kwargs, runner.threads, lambda: begin(task)
+                    begins = partial(begin, task)
+                    result = await call_in_thread(
+                        func, task.args, task.kwargs, runner.threads, begins
                     )
             except BaseException as raised:
                 error = _failure(raised, scope, runner.backend)

@@ -38,11 +38,8 @@ def left_scope_open(task: Task, error: Exception) -> None:
     _log(logging.ERROR, lambda: f"Task {_identify(task)} left a cancel scope open", task, error)
 
 
-def skipped(task: Task, *, request_failed: bool) -> None:
-    """Log that a task does not run, for the outcome of its request (contract 1.6)."""
-    outcome = "failed" if request_failed else "succeeded"
-    run_on = task.config.run_on or "success"
-    why = f"its request {outcome}, and it runs on {run_on}"
+def skipped(task: Task, why: str) -> None:
+    """Log that a task does not run (contract 1.6)."""
     _log(logging.INFO, lambda: f"Task {_identify(task)} skipped: {why}", task)
 
 

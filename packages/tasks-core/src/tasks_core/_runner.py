@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from math import inf
 from threading import RLock, get_ident
@@ -20,7 +20,8 @@ from ._config import TaskConfig
 from ._exceptions import RunnerClosedError
 from ._execution import execute
 from ._life import end, fail, handle, lives, spawn
-from ._settings import check_config, check_seconds, check_thread_limit
+from ._registry import TaskRegistry
+from ._settings import check_config, check_count, check_seconds
 from ._state import TaskState
 from ._task import Task
 from ._threads import Threads
@@ -44,6 +45,8 @@ class TaskRunner:
         shutdown_timeout: Seconds that a shutdown then waits for shielded tasks, before it cancels
             them too. Default: without limit.
         thread_limit: How many sync functions may run at the same time.
+        history: How many tasks that have ended are remembered, of those whose id was asked for
+            (about 1 KiB each, and their results); 0 remembers none. See `TaskRegistry`.
 
     Raises:
         TypeError: A setting is of the wrong type.
@@ -59,6 +62,7 @@ class TaskRunner:
         grace_period: float = 0.0,
         shutdown_timeout: float | None = None,
         thread_limit: int = 40,
+        history: int = 1000,
     ) -> None:
         """Make a runner; it runs nothing until it is entered."""
         self.config: Final[TaskConfig] = check_config(config)
@@ -66,18 +70,23 @@ class TaskRunner:
         self._timeout = (
             inf if shutdown_timeout is None else check_seconds("shutdown_timeout", shutdown_timeout)
         )
-        self._thread_limit = check_thread_limit(thread_limit)
+        self._thread_limit = check_count("thread_limit", thread_limit, of="threads", least=1)
+        history = check_count("history", history, of="tasks", least=0)
         # Held while a task is accepted or a phase is reached, from whatever thread: so no task
         # falls between a phase and the next, or between the last task and the end.
         self.lock: Final = RLock()
+        # Nothing that the end of a request waits for; where tests want that, see `testing`.
+        self.settle: Callable[[], Awaitable[None]] | None = None
         # Every task in a state that is not final, or whose error handler is at work, in the order
         # of scheduling; with the scope that cancels it once it has been started.
-        self._living: dict[Task, CancelScope | None] = {}
+        self.living: dict[Task, CancelScope | None] = {}
+        self.registry: Final = TaskRegistry(self.living, history)
+        """What lives, and what is remembered of the tasks that have ended."""
         # The backend is there from entering the runner on; `_accepts` until it has drained.
         self.backend: Backend
         self._accepts = False
         # What other threads ask for, in order; the loop's thread does it before it goes on.
-        self._inbox: deque[Callable[[], None]] = deque()
+        self._inbox: deque[Callable[[], object]] = deque()
         # Once a shutdown cancels: what is not shielded, then everything.
         self._cancels = False
         self._cancels_shielded = False
@@ -149,29 +158,37 @@ class TaskRunner:
                     self._cancel_living()  # what a thread has scheduled at the last moment
                 self._drained.set()
                 cut = [task for task in self._cut if task.state is TaskState.CANCELLED]
-                _report.unfinished([*cut, *self._living])
+                _report.unfinished([*cut, *self.living])
+
+    def get(self, task_id: str) -> Task | None:
+        """Return the task of this id, if it lives or is remembered: see `TaskRegistry.get`."""
+        return self.registry.get(task_id)
+
+    def identify(self, task: Task) -> str:
+        """Give a task its id."""
+        return self.registry.identify(task)
 
     async def _wait_until_idle(self, deadline: float) -> None:
         """Wait until nothing lives, or the deadline, with warnings."""
         await checkpoint()
         self._forget_lost()
-        while self._living and (left := deadline - current_time()) > 0:
+        while self.living and (left := deadline - current_time()) > 0:
             self._idle = Event()
             with move_on_after(min(left, WARN_EVERY)) as late:
                 await self._idle.wait()
             self._forget_lost()
-            if late.cancelled_caught and self._living and current_time() < deadline:
-                _report.waiting(list(self._living))
+            if late.cancelled_caught and self.living and current_time() < deadline:
+                _report.waiting(list(self.living))
 
     def _forget_lost(self) -> None:
         """End what the event loop cancelled before its first step: its coroutine never ran."""
-        for task in [task for task in list(self._living) if self.backend.has_ended(handle(task))]:
+        for task in [task for task in list(self.living) if self.backend.has_ended(handle(task))]:
             _report.cancelled_from_outside(task)
             self.end(task)
 
     def _close_if_idle(self) -> bool:
         with self.lock:
-            self._accepts = bool(self._living)
+            self._accepts = bool(self.living)
         return not self._accepts
 
     def _spares(self, task: Task) -> bool:
@@ -179,7 +196,7 @@ class TaskRunner:
         return not self._cancels or (task.config.shielded and not self._cancels_shielded)
 
     def _cancel_living(self) -> None:
-        for task in list(self._living):
+        for task in list(self.living):
             if not self._spares(task):
                 self._cut[task] = None
                 self._cancel(task)
@@ -194,24 +211,24 @@ class TaskRunner:
         """
         if not self._accepts:
             raise RunnerClosedError(task.name)
-        self._living[task] = None
+        self.living[task] = None
 
     def start(self, tasks: Sequence[Task]) -> None:
         """Begin tasks, in their order."""
         if get_ident() == self.thread and not self._inbox:
             self._start(tasks)
         else:
-            self._on_loop(partial(self._start, tasks))
+            self.on_loop(partial(self._start, tasks))
 
-    def skip(self, tasks: Sequence[Task], *, request_failed: bool) -> None:
-        """End tasks that the outcome of their request keeps from running (contract 1.6)."""
-        self._on_loop(partial(self._skip, tasks, request_failed))
+    def skip(self, task: Task, why: str) -> None:
+        """End a task that is not to run, and say why (contract 1.6)."""
+        self.on_loop(partial(self._skip, task, why))
 
     def cancel(self, task: Task) -> bool:
         """Cancel a task; return whether that can take effect."""
         effective = task.state is TaskState.PENDING or is_async(task.func)
         if lives(task):
-            self._on_loop(partial(self._cancel, task))
+            self.on_loop(partial(self._cancel, task))
             return effective
         return False
 
@@ -221,7 +238,8 @@ class TaskRunner:
         await self.backend.begun()
         await self.threads.handed_over()
 
-    def _on_loop(self, act: Callable[[], None]) -> None:
+    def on_loop(self, act: Callable[[], object]) -> None:
+        """Do something on the loop's thread, before that goes on; at once if this is it."""
         self._inbox.append(act)
         if get_ident() == self.thread:
             self._read_inbox()
@@ -254,26 +272,22 @@ class TaskRunner:
                 _report.failed(task, error)
                 self.end(task)
 
-    def _skip(self, tasks: Sequence[Task], request_failed: bool) -> None:  # noqa: FBT001
-        for task in tasks:
-            if lives(task):
-                self.end(task, TaskState.SKIPPED)
-                _report.skipped(task, request_failed=request_failed)
+    def _skip(self, task: Task, why: str) -> None:
+        if lives(task):
+            self.end(task, TaskState.SKIPPED)
+            _report.skipped(task, why)
 
     def _cancel(self, task: Task) -> None:
-        scope = self._living.get(task)
+        scope = self.living.get(task)
         if scope is not None:
             scope.cancel()
         elif lives(task):
             self.end(task)
 
-    def enter(self, task: Task, scope: CancelScope) -> None:
-        """Note the scope that cancels a task from now on."""
-        self._living[task] = scope
-
     def end(self, task: Task, otherwise: TaskState = TaskState.CANCELLED) -> None:
         """Forget a task: it is over."""
-        self._living.pop(task, None)
-        end(task, otherwise)
-        if not self._living and self._idle is not None:
+        self.living.pop(task, None)
+        if end(task, otherwise):
+            self.registry.retire(task)
+        if not self.living and self._idle is not None:
             self._idle.set()

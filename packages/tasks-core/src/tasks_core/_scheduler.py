@@ -12,11 +12,13 @@ from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any, ParamSpec, Protocol, Self, TypeVar, overload
 
+from ._backend import Backend
 from ._calling import check_call
 from ._config import RunOn, TaskConfig, TaskErrorHandler
 from ._exceptions import TasksUninitializedError
 from ._life import lives
 from ._phase import AFTER_RESPONSE, AFTER_ROUTE, IMMEDIATE, Phase
+from ._registry import TaskRegistry
 from ._task import Task, TaskHost
 
 P = ParamSpec("P")
@@ -41,10 +43,20 @@ class SchedulerHost(TaskHost, Protocol):
     def config(self) -> TaskConfig: ...
     @property
     def lock(self) -> AbstractContextManager[object]: ...
+    @property
+    def registry(self) -> TaskRegistry: ...
+    @property
+    def backend(self) -> Backend: ...
+    @property
+    def settle(self) -> Callable[[], Awaitable[None]] | None: ...
     def accept(self, task: Task) -> None: ...
     def start(self, tasks: Sequence[Task]) -> None: ...
-    def skip(self, tasks: Sequence[Task], *, request_failed: bool) -> None: ...
+    def skip(self, task: Task, why: str) -> None: ...
     async def begun(self) -> None: ...
+
+
+observing: ContextVar[Callable[[SchedulerHost], SchedulerHost]] = ContextVar("tasks_core.observing")
+"""What stands between a new scheduler and its runner; `tasks_core.testing` sets it."""
 
 
 class TasksScheduler:
@@ -79,7 +91,8 @@ class TasksScheduler:
 
     def __init__(self, runner: SchedulerHost, config: TaskConfig | None = None) -> None:
         """Make a scheduler, before the first phase."""
-        self._runner = runner
+        observe = observing.get(None)
+        self._runner: SchedulerHost = runner if observe is None else observe(runner)
         self.config: TaskConfig = runner.config if config is None else runner.config.merge(config)
         """The settings that a task of this request has before its own."""
         # The last phase that has begun, and the request's outcome as of then. Both change under
@@ -107,6 +120,18 @@ class TasksScheduler:
         current.reset(self._outer)
         del self._outer  # it refers to this scheduler
         self.reach(AFTER_RESPONSE, failed=exc_type is not None)
+
+    @property
+    def registry(self) -> TaskRegistry:
+        """The application's tasks, not only this request's: what lives, and what has ended."""
+        return self._runner.registry
+
+    def get(self, task_id: str) -> Task | None:
+        """Return the application's task of this id, if it lives or is remembered.
+
+        See `TaskRegistry.get`. A server of several processes has several applications.
+        """
+        return self._runner.registry.get(task_id)
 
     @property
     def after_route(self) -> TasksBatch:
@@ -194,6 +219,11 @@ class TasksScheduler:
             self._handed = False
             await self._runner.begun()
 
+    async def settle(self) -> None:
+        """Wait for the request's tasks where a test asks for that; awaited when all is over."""
+        if self._runner.settle is not None:
+            await self._runner.settle()
+
     def _schedule(
         self,
         phase: Phase,
@@ -226,8 +256,11 @@ class TasksScheduler:
             self._handed = True
             self._runner.start(due)
         if len(due) < len(tasks):
-            others = [task for task in tasks if task.config.run_on not in outcomes]
-            self._runner.skip(others, request_failed=failed)
+            outcome = "failed" if failed else "succeeded"
+            for task in tasks:
+                if task.config.run_on not in outcomes:
+                    run_on = task.config.run_on or "success"
+                    self._runner.skip(task, f"its request {outcome}, and it runs on {run_on}")
 
     def __repr__(self) -> str:
         """Show the last phase that has begun, and the outcome."""

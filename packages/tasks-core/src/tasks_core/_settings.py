@@ -19,6 +19,7 @@ class RunnerSettings(TypedDict, total=False):
     grace_period: float
     shutdown_timeout: float | None
     thread_limit: int
+    history: int
 
 
 def check_config(value: object) -> TaskConfig:
@@ -40,11 +41,11 @@ def check_seconds(name: str, value: object) -> float:
     return float(value)
 
 
-def check_thread_limit(value: object) -> int:
+def check_count(name: str, value: object, *, of: str, least: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        msg = f"thread_limit is a whole number of threads, not {value!r}"
+        msg = f"{name} is a whole number of {of}, not {value!r}"
         raise TypeError(msg)
-    if value < 1:
-        msg = f"thread_limit is a number of threads from 1, not {value!r}"
+    if value < least:
+        msg = f"{name} is a number of {of} from {least}, not {value!r}"
         raise ValueError(msg)
     return value

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from math import inf
 from threading import Lock
 
-from anyio import CapacityLimiter, WouldBlock, to_thread
+from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import checkpoint
 
 from ._exceptions import TaskAborted
@@ -42,9 +42,9 @@ class Threads:
         """Call ``func`` in a thread as soon as one is free; ``begin()`` is called just before."""
         call = self._last = _Call(func, self._last)
         try:
-            try:
+            if self._slots.available_tokens:  # then nobody waits for one
                 self._slots.acquire_on_behalf_of_nowait(call)
-            except WouldBlock:
+            else:
                 await self._slots.acquire_on_behalf_of(call)
             try:
                 begin()

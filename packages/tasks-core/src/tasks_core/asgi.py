@@ -108,6 +108,8 @@ class TasksMiddleware:
         finally:
             request.reach(AFTER_RESPONSE)
             current.reset(outer)
+            if request.made is not None:
+                await request.made.settle()
 
     async def _serve_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with TaskRunner(**self._settings) as runner:
@@ -162,6 +164,8 @@ async def serve(  # noqa: PLR0913 - an ASGI call and what it is to know
     finally:
         request.reach(AFTER_RESPONSE)
         current.reset(outer)
+        if request.made is not None:
+            await request.made.settle()
 
 
 def add_again(settings: RunnerSettings) -> None:

@@ -1,0 +1,21 @@
+"""What a test needs, re-exported from `tasks_core.testing`, which see."""
+
+from tasks_core.testing import (
+    RecordedBatch,
+    RecordedTasks,
+    TasksBlock,
+    drain,
+    inline,
+    lifespan,
+    record,
+)
+
+__all__ = [
+    "RecordedBatch",
+    "RecordedTasks",
+    "TasksBlock",
+    "drain",
+    "inline",
+    "lifespan",
+    "record",
+]

@@ -1,0 +1,127 @@
+"""What can be told of a task to others: how far it has come, and a snapshot of all of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from sys import float_info
+from typing import Literal, cast
+
+from ._state import TaskState
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a task has come, as it says by `Task.report`.
+
+    Args:
+        done: How much is done, in units of the task's own.
+        total: How much there is to do. Default: unknown.
+        message: What the task is at. Default: nothing.
+
+    Raises:
+        TypeError: A count is no number, or the message no string.
+        ValueError: A count is negative, infinite or not a number.
+
+    Since 0.1.0.
+    """
+
+    done: float
+    total: float | None = None
+    message: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what a reader could not make sense of, or JSON not hold."""
+        _check_count("done", self.done)
+        if self.total is not None:
+            _check_count("total", self.total)
+        message = cast("object", self.message)
+        if message is not None and not isinstance(message, str):
+            msg = f"message is a string, not {type(message).__name__}: pass str(...) of it"
+            raise TypeError(msg)
+        if message is not None:
+            object.__setattr__(self, "message", plain(message))
+
+    @property
+    def fraction(self) -> float | None:
+        """The part that is done, from 0 to 1; ``None`` where the total is not known."""
+        if self.total is None:
+            return None
+        return min(self.done / self.total, 1.0) if self.total else 1.0
+
+
+def plain(text: str) -> str:
+    """Return a text that can be encoded: file names, for instance, may have lone surrogates."""
+    return str.encode(text, errors="backslashreplace").decode()
+
+
+def _check_count(name: str, value: object) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        msg = f"{name} is a number, not {type(value).__name__}"
+        raise TypeError(msg)
+    if not 0 <= value <= float_info.max:  # an int may be larger
+        msg = f"{name} is a finite number from 0, not {value!r}"
+        raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRecord:
+    """A task at one moment: what may be shown to others, and written as JSON as it is.
+
+    It holds neither arguments nor result, which may be secret or large. It is a plain dataclass of
+    strings and numbers: `json.dumps(dataclasses.asdict(record))` works, and so does returning it
+    from a FastAPI route or a Litestar handler that is annotated ``-> TaskRecord``.
+
+    Attributes:
+        id: The task's `Task.id`.
+        name: The task's name.
+        function: The function's qualified name.
+        phase: The phase that it was scheduled for.
+        state: Its state.
+        scheduled_at: When it was scheduled: ISO 8601, in UTC.
+        started_at: When its function was called; ``None`` if it was not.
+        ended_at: When all was over, its error handler included; ``None`` before.
+        waited: Seconds from its scheduling until it began, or until now or its end if it has not.
+        ran: Seconds from its beginning until now, or until its end; ``None`` if it has not begun.
+        error_type: The qualified name of the type of what it raised; ``None`` unless it failed.
+        error: The text of what it raised; ``None`` unless it failed.
+        progress: The last `Progress` that it has reported, if any.
+
+    Since 0.1.0.
+    """
+
+    id: str
+    name: str
+    function: str
+    phase: Literal["immediate", "after_route", "after_response"]
+    state: TaskState
+    scheduled_at: str
+    started_at: str | None
+    ended_at: str | None
+    waited: float
+    ran: float | None
+    error_type: str | None
+    error: str | None
+    progress: Progress | None
+
+
+class _Calendar:
+    """Tells the date of moments of `time.monotonic`: of one moment always the same date.
+
+    Unless somebody has set the clock, or the machine has slept, which that does not count.
+    """
+
+    def __init__(self) -> None:
+        self._offset = 0.0
+
+    def date(self, moment: float) -> str:
+        offset = time.time() - time.monotonic()
+        if abs(offset - self._offset) > 1.0:
+            self._offset = offset
+        at = datetime.fromtimestamp(moment + self._offset, UTC)
+        return at.isoformat(timespec="milliseconds")
+
+
+date = _Calendar().date
+"""Return the date of a moment of `time.monotonic`, as ISO 8601 in UTC."""

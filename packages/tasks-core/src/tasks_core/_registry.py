@@ -1,0 +1,136 @@
+"""What lives in a runner, and what is remembered of the tasks that have ended."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from threading import RLock
+
+from ._life import identify, is_over, remains
+from ._phase import Phase
+from ._state import TaskState
+from ._task import Task
+
+
+class TaskRegistry:
+    """The tasks of a runner: those that live, and the last ones that have ended.
+
+    A task lives from its scheduling until it is over, its error handler included. One that has
+    ended is remembered if its `Task.id` was ever asked for, as nobody else could look it up. What
+    is remembered is what its record says, and its result: not its arguments, and neither its
+    function nor what that raised, since these hold on to others.
+
+    Iterating gives the tasks that live, in the order of their scheduling; ``len()`` is their
+    number. All of it may be used from any thread.
+
+    Since 0.1.0.
+    """
+
+    def __init__(self, living: Mapping[Task, object], history: int) -> None:
+        """Made by `TaskRunner`, not by users."""
+        self._living = living
+        self._history = history
+        # Those that have an id: what lives, and what is remembered. They change under the lock,
+        # where no code of users runs; but a signal handler or a finaliser may come in between.
+        self._known: dict[str, Task] = {}
+        self._ended = OrderedDict[str, Task]()  # which finds its first at once, a dict would not
+        self._changing = RLock()
+
+    def get(self, task_id: str) -> Task | None:
+        """Return the task of this id, if it lives or is remembered.
+
+        Of a task that has ended this is another handle than the one that ``schedule`` returned: it
+        has no arguments, cannot be called again, and if it has failed, `Task.exception` is a
+        `TaskFailed` that has the error's type and text.
+        """
+        with self._changing:
+            return self._known.get(task_id) or self._ended.get(task_id)
+
+    def counts(self) -> dict[TaskState, int]:
+        """Count the tasks that live by their states.
+
+        A task that has failed lives on while its error handler is at work.
+        """
+        states = [task.state for task in self]
+        return {state: states.count(state) for state in TaskState if state in states}
+
+    def living(
+        self,
+        *,
+        name: str | None = None,
+        phase: Phase | None = None,
+        state: TaskState | None = None,
+    ) -> list[Task]:
+        """Return the tasks that live, in the order of their scheduling.
+
+        Args:
+            name: Only tasks of this name. Default: any.
+            phase: Only tasks that were scheduled for this phase. Default: any.
+            state: Only tasks in this state. Default: any.
+        """
+        return _select(self, name, phase, state)
+
+    def ended(
+        self,
+        *,
+        name: str | None = None,
+        phase: Phase | None = None,
+        state: TaskState | None = None,
+    ) -> list[Task]:
+        """Return the tasks that have ended and are remembered, in the order of their ends.
+
+        One whose id was first asked for after its end comes where that was.
+
+        Args:
+            name: Only tasks of this name. Default: any.
+            phase: Only tasks that were scheduled for this phase. Default: any.
+            state: Only tasks in this state. Default: any.
+        """
+        with self._changing:
+            ended = list(self._ended.values())
+        return _select(ended, name, phase, state)
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(list(self._living))
+
+    def __len__(self) -> int:
+        return len(self._living)
+
+    def __repr__(self) -> str:
+        """Show how many tasks live, and how many are remembered."""
+        return f"<TaskRegistry living={len(self)} ended={len(self._ended)}>"
+
+    # What the runner tells it.
+
+    def identify(self, task: Task) -> str:
+        """Give a task its id, by which it is found; of threads that ask all get the same."""
+        with self._changing:
+            task_id = identify(task)
+            self._known[task_id] = task
+        if is_over(task):  # the runner looks the other way round, so at least one of them retires
+            self.retire(task)
+        return task_id
+
+    def retire(self, task: Task) -> None:
+        """Remember a task with an id, which is over, in place of knowing it."""
+        # Both outside of the lock: it asks the error for its text, and what is forgotten may be the
+        # last to hold a result.
+        kept, forgotten = remains(task), None
+        with self._changing:
+            self._ended[task.id] = kept
+            self._known.pop(task.id, None)
+            if len(self._ended) > self._history:
+                forgotten = self._ended.popitem(last=False)
+        del forgotten
+
+
+def _select(
+    tasks: Iterable[Task], name: str | None, phase: Phase | None, state: TaskState | None
+) -> list[Task]:
+    return [
+        task
+        for task in tasks
+        if (name is None or task.name == name)
+        and (phase is None or task.phase is phase)
+        and (state is None or task.state is state)
+    ]

@@ -1,0 +1,165 @@
+"""Opens the page of examples/live.py in a headless browser, for its test and for the docs' picture.
+
+`hatch run docs:picture` makes the picture.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from shutil import which
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
+from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.wait import WebDriverWait
+
+ROOT: Final = Path(__file__).parents[2]
+GUARD: Final = 30.0
+"""Seconds after which something that should have happened counts as missing."""
+
+BROWSER: Final = which("chromium") or which("google-chrome")
+DRIVER: Final = which("chromedriver")
+
+
+@contextmanager
+def serving() -> Generator[str]:
+    """Run the program in a process of its own; return its address."""
+    command = "uvicorn examples.live:app --port 0 --timeout-graceful-shutdown 1 --no-access-log"
+    with subprocess.Popen(
+        [sys.executable, "-m", *command.split()],
+        cwd=ROOT,
+        encoding="utf-8",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            output = ""
+            for line in process.stdout:
+                output += line
+                if address := re.search(r"http://127\.0\.0\.1:[1-9]\d*", line):
+                    yield address[0]
+                    break
+            else:
+                raise AssertionError(f"it has ended before it listened\n{output}")
+            process.terminate()
+            rest, _ = process.communicate(timeout=GUARD)
+            assert "Application shutdown complete" in rest, output + rest
+        finally:
+            process.kill()
+
+
+class Page:
+    """The page in a browser."""
+
+    def __init__(self, browser: Chrome, address: str) -> None:
+        self.browser: Final = browser
+        self._wait = WebDriverWait(
+            browser,
+            GUARD,
+            poll_frequency=0.05,
+            ignored_exceptions=[NoSuchElementException, StaleElementReferenceException],
+        )
+        browser.get(address)
+        self._wait.until(lambda _: self._find("#connection").text == "connected")
+
+    def _find(self, selector: str) -> WebElement:
+        return self.browser.find_element(By.CSS_SELECTOR, selector)
+
+    def run(self, script: str) -> Any:
+        """Run a script in the page, and return what it returns."""
+        # Its further arguments, which are not used here, have no types.
+        return self.browser.execute_script(script)  # pyright: ignore[reportUnknownMemberType]
+
+    def place_order(self, kind: str, pace: float) -> None:
+        """Click the button for an order of this kind."""
+        field = self._find("#pace")
+        field.clear()
+        field.send_keys(str(pace))
+        self._find(f"#order button[value='{kind}']").click()
+
+    def row(self, name: str) -> WebElement:
+        """Return the row of a task."""
+        return self.browser.find_element(By.XPATH, f"//tbody/tr[td[@class='name']='{name}']")
+
+    def text(self, name: str, column: str) -> str:
+        """Return what the row of a task says in a column."""
+        return self.row(name).find_element(By.CLASS_NAME, column).text
+
+    def wait_for(self, name: str, state: str, message: str = "") -> None:
+        """Wait until the row of a task shows a state, and a message."""
+
+        def shows(_: object) -> bool:
+            return self.text(name, "state") == state and message in self.text(name, "message")
+
+        self._wait.until(shows, f"{name} is never shown as {state}: {message}")
+
+    def progress(self, name: str) -> float:
+        """Return how far the progress bar of a task is, from 0 to 1."""
+        bar = self.row(name).find_element(By.TAG_NAME, "progress")
+        return float(bar.get_attribute("position") or 0)
+
+    def stop_button(self, name: str) -> WebElement:
+        """Return the button that stops a task."""
+        return self.row(name).find_element(By.CLASS_NAME, "stop")
+
+
+@contextmanager
+def browsing(address: str, profile: Path) -> Generator[Page]:
+    """Open the page in a browser with a new profile."""
+    assert BROWSER
+    assert DRIVER
+    options = ChromeOptions()
+    options.binary_location = BROWSER
+    for flag in (
+        "headless",
+        "no-sandbox",
+        "disable-gpu",
+        "disable-quic",
+        "no-first-run",
+        "disable-background-networking",
+        "disable-component-update",
+        "disable-sync",
+        f"user-data-dir={profile}",
+        "window-size=1000,830",
+    ):
+        options.add_argument(f"--{flag}")
+    browser = Chrome(options, Service(DRIVER))
+    try:
+        yield Page(browser, address)
+    finally:
+        browser.quit()
+
+
+def take_picture(path: Path) -> None:
+    """Place three orders, stop a task, and save what the page shows meanwhile."""
+    with (
+        TemporaryDirectory() as profile,
+        serving() as address,
+        browsing(address, Path(profile)) as page,
+    ):
+        page.place_order("accepted, and its mail fails", 0.05)
+        page.wait_for("order 1: confirm", "failed")
+        page.place_order("refused", 0.05)
+        page.wait_for("order 2: refund", "succeeded")
+        page.place_order("accepted", 1)
+        page.wait_for("order 3: pack", "running")
+        page.stop_button("order 3: pack").click()
+        page.place_order("accepted", 1)
+        page.wait_for("order 3: confirm", "running", "connect")
+        page.wait_for("order 4: charge", "running", "wait")
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(page.browser.get_screenshot_as_png())
+
+
+if __name__ == "__main__":
+    take_picture(Path(sys.argv[1]).resolve())

@@ -1,0 +1,71 @@
+"""Starts the programs of examples/: in this process, or by the launcher in one of their own."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from starlette.testclient import TestClient
+from starlette.types import Message, Receive, Scope, Send
+
+ROOT = Path(__file__).parents[2]
+GUARD = 30.0
+FRAMEWORKS = ["fastapi", "starlette", "litestar"]
+
+
+def client(
+    module: str, *, on_shutdown: Callable[[], object] = lambda: None, **options: Any
+) -> TestClient:
+    """Return a client of a program; `with` runs its lifespan, and drains its tasks at the end.
+
+    Args:
+        module: Where the program is, in examples/.
+        on_shutdown: Called when the program is told to stop.
+        options: Those of the client.
+    """
+    program: Any = import_module(f"examples.{module}").app
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        async def watched() -> Message:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                on_shutdown()
+            return message
+
+        await program(scope, watched, send)
+
+    return TestClient(app, **options)
+
+
+@contextmanager
+def launched(name: str, **environment: str) -> Generator[str]:
+    """Start a program as a user does, on a free port; the address is what it says."""
+    with subprocess.Popen(
+        [sys.executable, "-u", ROOT / "examples", name, "--port", "0"],
+        encoding="utf-8",
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            output = ""
+            for line in process.stdout:
+                output += line
+                if address := re.search(r"running on (http://127\.0\.0\.1:[1-9]\d*)", line):
+                    yield address[1]
+                    break
+            else:
+                raise AssertionError(f"it has ended before it listened\n{output}")
+            process.terminate()
+            rest, _ = process.communicate(timeout=GUARD)
+            assert "Application shutdown complete" in rest, output + rest
+        finally:
+            process.kill()
