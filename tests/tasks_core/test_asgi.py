@@ -596,6 +596,33 @@ async def test_of_a_route_in_a_task_of_its_own_the_status_is_seen(
         assert await request.outcomes() == (outcome, outcome)
 
 
+async def test_a_route_that_answers_in_a_task_of_its_own_succeeds() -> None:
+    """What asks for tasks and answers in the same task is in sight, whatever its status (1.6)."""
+    request = Request(lambda send: send({**START, "status": 404}))
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(request, scope, receive, send)
+
+    async with served(with_lifespan(app)) as server:
+        await server.request()
+        assert await request.outcomes() == ("success", "success")
+
+
+async def test_a_start_that_is_sent_late_opens_no_phase_again() -> None:
+    """A request that is over stays over, whatever is sent then (1.5)."""
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        got.append((scope, send))
+
+    got: list[tuple[Scope, Send]] = []
+    async with served(with_lifespan(route)) as server:
+        await server.request()
+        ((scope, send),) = got
+        await send(START)
+        assert repr(get_scheduler(scope)) == "<TasksScheduler begun=after_response failed=False>"
+
+
 async def test_a_route_that_raises_after_its_answer_has_begun_fails_then() -> None:
     """What ran after the route has run; what comes after the response is a failure's (1.6)."""
 
@@ -748,6 +775,50 @@ async def test_an_adapter_may_serve_requests_with_a_runner_of_its_own() -> None:
             assert task.phase is Phase.AFTER_RESPONSE
         await Server(app, None).request()
         assert await request.outcomes() == ("success", "success")
+
+
+async def test_a_scheduler_is_made_once_and_when_it_is_asked_for() -> None:
+    """Threads that ask at the same time get one scheduler, and no phase passes it by (1.5, 2.3)."""
+    asked = threading.Barrier(3)
+    go_on = threading.Event()
+    made: list[TasksScheduler] = []
+    got: list[TasksScheduler] = []
+
+    def make() -> TasksScheduler:
+        assert go_on.wait(GUARD)
+        made.append(TasksScheduler(runner))
+        return made[-1]
+
+    def ask(scope: Scope) -> None:
+        asked.wait(GUARD)
+        tasks = get_scheduler(scope)
+        got.append(tasks)
+        scheduled.append(tasks.after_response.schedule(len, "four"))
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await serve(route, scope, receive, send, make)
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        for _ in range(2):
+            group.start_soon(to_thread.run_sync, ask, scope)
+        await to_thread.run_sync(asked.wait, GUARD)
+        await answer(scope, receive, send)
+
+    async def silent(scope: Scope, receive: Receive, send: Send) -> None:
+        await serve(answer, scope, receive, send, make)
+
+    scheduled: list[Task] = []
+    async with TaskRunner() as runner:
+        async with anyio.create_task_group() as group:
+            await Server(silent, None).request()
+            await Server(app, None).request()
+            assert not made
+            go_on.set()
+        await over(*scheduled)
+
+    assert len(made) == 1
+    assert got == made * 2
+    assert {task.state for task in scheduled} == {TaskState.SUCCEEDED}
 
 
 async def test_requests_that_use_no_tasks_leave_no_trace(

@@ -15,7 +15,7 @@ async def _get_tasks(connection: HTTPConnection) -> TasksScheduler:
     return get_tasks(connection)
 
 
-Tasks: TypeAlias = Annotated[TasksScheduler, Depends(_get_tasks)]
+Tasks: TypeAlias = Annotated[TasksScheduler, Depends(_get_tasks, scope="request")]
 """The annotation by which a route or a dependency gets its request's `TasksScheduler`.
 
 Always the same scheduler for one request; in no OpenAPI schema. Where tasks were not added to the

@@ -14,12 +14,12 @@ from tasks_core.asgi import add_again, lifespan_scheduler, serve
 from ._access import NAME, provide_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Awaitable
 
     from litestar import Litestar
     from litestar.config.app import AppConfig
     from litestar.handlers import BaseRouteHandler
-    from litestar.types import ASGIApp, Receive, Scope, Send
+    from litestar.types import ASGIApp
 
 
 class TasksPlugin(InitPlugin):
@@ -86,22 +86,16 @@ class _Attached:
                 self._runner = None
                 self._managers.remove(drained)
 
-    def middleware(self, app: ASGIApp) -> ASGIApp:
+    def middleware(self, app: Any) -> ASGIApp:  # noqa: ANN401 - see below
         """Give each request a scheduler, with the settings of its handler's layers."""
 
-        async def tasks_middleware(scope: Scope, receive: Receive, send: Send) -> None:
+        # Litestar types each message by itself, the core takes any mapping. A `cast` would do, but
+        # it is a call for each request.
+        def tasks_middleware(scope: Any, receive: Any, send: Any) -> Awaitable[None]:  # noqa: ANN401
             if self._runner is None:
-                await app(scope, receive, send)
-                return
-            # Litestar types each message by itself; the core takes any mapping.
-            await serve(
-                cast("Any", app),
-                cast("Any", scope),
-                cast("Any", receive),
-                cast("Any", send),
-                TasksScheduler(self._runner, _layers(scope["route_handler"])),
-                disconnects=(WebSocketDisconnect,),
-            )
+                return cast("Awaitable[None]", app(scope, receive, send))
+            make = partial(TasksScheduler, self._runner, _layers(scope["route_handler"]))
+            return serve(app, scope, receive, send, make, disconnects=(WebSocketDisconnect,))
 
         return tasks_middleware
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import suppress
+from contextvars import ContextVar
+from threading import Lock, get_ident
 from typing import Any, TypeAlias
 
-from anyio import NoEventLoopError, get_current_task
-
-from ._phase import AFTER_RESPONSE, AFTER_ROUTE
+from ._phase import AFTER_RESPONSE, AFTER_ROUTE, IMMEDIATE, Phase
 from ._scheduler import TasksScheduler
 
 Message: TypeAlias = MutableMapping[str, Any]
@@ -24,45 +22,82 @@ ANSWERS = frozenset({"http.response.start", "websocket.close", "websocket.http.r
 
 _FAILURE = 400  # the least status that says that a request has failed
 
+_making = Lock()  # held while the scheduler of a request is made
+
+# The request whose scheduler was first asked for here. Tasks of the event loop copy their context,
+# so only the task that asked knows it, and those that it makes later.
+_used_here: ContextVar[Request] = ContextVar("tasks_core.used_here")
+
 
 class Request:
     """One request on its way: its phases follow its messages.
+
+    Most requests use no tasks, so the scheduler is made when somebody asks for it.
 
     It does not know ``send``: contexts, and so tasks, keep it, and a connection must not live on.
     """
 
     __slots__ = (
-        "_answered",
         "_disconnects",
         "_failed",
         "_handled_before",
-        "_served_in",
-        "_used_in",
+        "_make",
+        "_reached",
+        "_thread",
+        "_used",
         "cut_off",
-        "over",
-        "scheduler",
+        "made",
     )
 
-    def __init__(self, scheduler: TasksScheduler, disconnects: tuple[type[Exception], ...]) -> None:
-        self.scheduler = scheduler
+    def __init__(
+        self, make: Callable[[], TasksScheduler], disconnects: tuple[type[Exception], ...]
+    ) -> None:
+        self._make = make
         self._disconnects = disconnects
         # What the caller is handling already; anything else is what a handler now answers.
         self._handled_before = sys.exception()
-        # The event loop's tasks that serve the request, and that asked for the scheduler first.
-        self._served_in = _current_task()
-        self._used_in: int | None = None
-        # Whether the response has begun, and the call has ended; and the outcome so far.
-        self._answered = False
+        # Whether who serves the request has asked for the scheduler, in the event loop's thread.
+        self._used = False
+        self._thread = get_ident()
+        # The last phase that has begun, and the outcome so far; phases only go forward.
+        self._reached = IMMEDIATE
         self._failed = False
-        self.over = False
         # Whether the server took no more of what was sent.
         self.cut_off = False
+        # The scheduler, if there is one already.
+        self.made: TasksScheduler | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether the application's call has ended."""
+        return self._reached is AFTER_RESPONSE
+
+    @property
+    def scheduler(self) -> TasksScheduler:
+        """The scheduler; may be asked for in any thread."""
+        return self.made or self._make_once()
 
     def use(self) -> TasksScheduler:
         """Return the scheduler to who serves the request further in."""
-        if self._used_in is None:
-            self._used_in = _current_task()
-        return self.scheduler
+        if not self._used and get_ident() == self._thread:
+            self._used = True
+            _used_here.set(self)
+        return self.made or self._make_once()
+
+    def _make_once(self) -> TasksScheduler:
+        with _making:
+            if self.made is None:
+                self.made = self._make()
+                # `reach` looks the other way round, so one of the two lets a phase begin.
+                if self._reached is not IMMEDIATE:
+                    self.made.reach(self._reached, failed=self._failed)
+            return self.made
+
+    def reach(self, phase: Phase) -> None:
+        """Let a phase begin; the last does when the application's call has ended (contract 1.3)."""
+        self._reached = phase
+        if self.made is not None:
+            self.made.reach(phase, failed=self._failed)
 
     def answer(self, message: Message) -> None:
         """Note a message by which the route, or an exception handler for it, answers.
@@ -76,10 +111,10 @@ class Request:
         if raised is not None and raised is not self._handled_before:
             self._failed = self._failed or self._was_raised_out(raised, message["type"])
         if message["type"] == "http.response.start":  # the route has ended (contract 1.2)
-            if self._used_in not in {None, self._served_in} and message["status"] >= _FAILURE:
+            if self._used and message["status"] >= _FAILURE and _used_here.get(None) is not self:
                 self._failed = True
-            self._answered = True
-            self.scheduler.reach(AFTER_ROUTE, failed=self._failed)
+            if self._reached is IMMEDIATE:
+                self.reach(AFTER_ROUTE)
 
     def _was_raised_out(self, raised: BaseException, kind: str) -> bool:
         """Whether the exception that is handled while an answer passes has ended the route.
@@ -95,31 +130,37 @@ class Request:
         handler = _package(raised.__traceback__.tb_frame.f_globals.get("__name__", ""))
         return any(handler == _package(error.__module__) for error in self._disconnects)
 
-    def fail(self, error: BaseException) -> None:
+    async def fail(self, error: BaseException) -> None:
         """Note what is raised out of the application.
 
         A client that goes away is no failure of the route (contract 1.7): not when it does not
         take the rest of a response, nor when it ends a WebSocket.
         """
-        if self._answered:
+        if self._reached is not IMMEDIATE:  # the response has begun
             self._failed = self._failed or (isinstance(error, Exception) and not self.cut_off)
-        elif not self.cut_off and not isinstance(error, self._disconnects):
-            self._failed = True
-        self.scheduler.reach(AFTER_ROUTE, failed=self._failed)
-
-    def end(self) -> None:
-        """Note that the application's call has ended (contract 1.3)."""
-        self.over = True
-        self.scheduler.reach(AFTER_RESPONSE, failed=self._failed)
+        else:
+            if not self.cut_off and not isinstance(error, self._disconnects):
+                self._failed = True
+            self.reach(AFTER_ROUTE)
+        if self.made is not None and isinstance(error, Exception):
+            await self.made.begun()  # the 500 is sent further out, once this is raised
 
 
-def _current_task() -> int | None:
-    try:
-        return id(asyncio.current_task())
-    except RuntimeError:  # trio, or a worker thread
-        with suppress(NoEventLoopError):
-            return get_current_task().id
-        return None
+def watch(send: Send, request: Request) -> Send:
+    """Return a ``send`` by which the request sees its messages."""
+
+    async def watched_send(message: Message) -> None:
+        if message["type"] in ANSWERS:
+            request.answer(message)
+            if request.made is not None:
+                await request.made.begun()
+        try:
+            await send(message)
+        except Exception:
+            request.cut_off = True
+            raise
+
+    return watched_send
 
 
 def _package(module: str) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar, Token
-from operator import attrgetter
 from types import TracebackType
 from typing import Any, ParamSpec, Protocol, Self, TypeVar, overload
 
@@ -25,8 +24,16 @@ from ._task import Task, TaskHost
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# The scheduler of what is being served.
-_current: ContextVar[TasksScheduler] = ContextVar("tasks_core.current_tasks")
+
+class SchedulerSource(Protocol):
+    """What makes a request's scheduler when somebody asks for it."""
+
+    @property
+    def scheduler(self) -> TasksScheduler: ...
+
+
+# The scheduler of what is being served, or what makes it.
+current: ContextVar[TasksScheduler | SchedulerSource] = ContextVar("tasks_core.current_tasks")
 
 
 class SchedulerHost(TaskHost, Protocol):
@@ -69,9 +76,18 @@ class TasksScheduler:
     Since 0.1.0.
     """
 
-    __slots__ = ("_begun", "_failed", "_handed", "_outer", "_runner", "_waiting", "config")
+    __slots__ = (
+        "_begun",
+        "_failed",
+        "_for_response",
+        "_for_route",
+        "_handed",
+        "_outer",
+        "_runner",
+        "config",
+    )
 
-    _outer: Token[TasksScheduler]  # there while it is entered
+    _outer: Token[TasksScheduler | SchedulerSource]  # there while it is entered
 
     def __init__(self, runner: SchedulerHost, config: TaskConfig | None = None) -> None:
         """Make a scheduler, before the first phase."""
@@ -83,14 +99,15 @@ class TasksScheduler:
         # the runner's lock, and only forward.
         self._begun = IMMEDIATE
         self._failed = False
-        # Tasks of the phases that have not begun, in order; changes under the runner's lock.
-        self._waiting: list[Task] = []
+        # Tasks of the phases that have not begun, in order; they change under the runner's lock.
+        self._for_route: list[Task] = []
+        self._for_response: list[Task] = []
         # Whether anything was started whose first step may not have run.
         self._handed = False
 
     def __enter__(self) -> Self:
         """Make it the current scheduler."""
-        self._outer = _current.set(self)
+        self._outer = current.set(self)
         return self
 
     def __exit__(
@@ -100,7 +117,7 @@ class TasksScheduler:
         traceback: TracebackType | None,
     ) -> None:
         """Reach the last phase."""
-        _current.reset(self._outer)
+        current.reset(self._outer)
         del self._outer  # it refers to this scheduler
         self.reach(AFTER_RESPONSE, failed=exc_type is not None)
 
@@ -178,18 +195,19 @@ class TasksScheduler:
             phase: The phase that begins. One that has begun already is left alone.
             failed: Whether the request has failed; once it has, it stays so (contract 1.6).
         """
-        if self._begun >= phase:
-            return
         with self._runner.lock:
-            if self._begun >= phase:  # another thread was faster
+            if self._begun >= phase:
                 return
             self._begun = phase
-            self._failed = self._failed or failed
-            if not self._waiting:
-                return
-            tasks = sorted(self._waiting, key=attrgetter("phase"))
-            self._waiting = [task for task in tasks if task.phase > phase]
-        self._begin([task for task in tasks if task.phase <= phase])
+            if failed:
+                self._failed = True
+            tasks = self._for_route
+            if phase is AFTER_RESPONSE:
+                tasks = [*tasks, *self._for_response]
+                self._for_response = []
+            self._for_route = []
+        if tasks:
+            self._begin(tasks)
 
     async def begun(self) -> None:
         """Wait until what was started has run its first step, and sync functions have a thread.
@@ -220,7 +238,7 @@ class TasksScheduler:
         with runner.lock:
             runner.accept(task)
             if self._begun < phase:
-                self._waiting.append(task)
+                (self._for_route if phase is AFTER_ROUTE else self._for_response).append(task)
                 return task
         if phase is IMMEDIATE:
             self._handed = True
@@ -232,26 +250,21 @@ class TasksScheduler:
     def _begin(self, tasks: Sequence[Task]) -> None:
         """Start tasks of a later phase that has begun, or skip them for the outcome."""
         failed = self._failed
-        due = [task for task in tasks if _is_due(task, failed)]
+        outcomes = ("always", "failure") if failed else ("always", "success", None)
+        due = [task for task in tasks if task.config.run_on in outcomes]
         if due:
             self._handed = True
             self._runner.start(due)
         if len(due) < len(tasks):
             outcome = "failed" if failed else "succeeded"
             for task in tasks:
-                if not _is_due(task, failed):
+                if task.config.run_on not in outcomes:
                     run_on = task.config.run_on or "success"
                     self._runner.skip(task, f"its request {outcome}, and it runs on {run_on}")
 
     def __repr__(self) -> str:
         """Show the last phase that has begun, and the outcome."""
         return f"<TasksScheduler begun={self._begun} failed={self._failed}>"
-
-
-def _is_due(task: Task, failed: bool) -> bool:  # noqa: FBT001 - the outcome
-    """Whether a task of a later phase that has begun runs (contract 1.6)."""
-    run_on = task.config.run_on or "success"
-    return run_on == "always" or (run_on == "failure") is failed
 
 
 class TasksBatch:
@@ -272,8 +285,11 @@ class TasksBatch:
     @property
     def scheduled(self) -> tuple[Task, ...]:
         """The request's tasks that wait for this phase, in order; none once it has begun."""
-        waiting = list(self._scheduler._waiting)
-        return tuple(task for task in waiting if task.phase is self.phase and lives(task))
+        if self.phase is IMMEDIATE:
+            return ()
+        scheduler = self._scheduler
+        waiting = scheduler._for_route if self.phase is AFTER_ROUTE else scheduler._for_response
+        return tuple(task for task in list(waiting) if lives(task))
 
     @overload
     def schedule(
@@ -319,7 +335,7 @@ def current_tasks() -> TasksScheduler:
 
     Since 0.1.0.
     """
-    scheduler = _current.get(None)
-    if scheduler is None:
+    source = current.get(None)
+    if source is None:
         raise TasksUninitializedError
-    return scheduler
+    return source if isinstance(source, TasksScheduler) else source.scheduler

@@ -7,13 +7,15 @@ end of the call, by when the request's own dependencies are closed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Unpack
 
 from ._exceptions import TasksAlreadyAddedError, TasksUninitializedError
 from ._phase import AFTER_RESPONSE
-from ._request import ANSWERS, ASGIApp, Message, Receive, Request, Scope, Send
+from ._request import ASGIApp, Message, Receive, Request, Scope, Send, watch
 from ._runner import TaskRunner
-from ._scheduler import TasksScheduler
+from ._scheduler import TasksScheduler, current
 from ._settings import RunnerSettings
 
 __all__ = [
@@ -30,7 +32,7 @@ __all__ = [
 ]
 
 _REQUEST = "tasks_core.request"
-_RUNNER = "tasks_core.runner"
+_MAKE = "tasks_core.make_scheduler"
 
 
 def get_scheduler(scope: Scope) -> TasksScheduler:
@@ -74,9 +76,10 @@ class TasksMiddleware:
         self._app = app
         self._disconnects = disconnects
         self._settings = settings
-        # The runner of the lifespan that began last. A server that keeps state for a lifespan is
-        # asked first: one application may be served on several event loops at a time.
-        self._runner: TaskRunner | None = None
+        # What makes schedulers, for the runner of the lifespan that began last. A server that keeps
+        # state for a lifespan is asked first: one application may be served on several event loops
+        # at a time.
+        self._make: Callable[[], TasksScheduler] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a connection, or the lifespan."""
@@ -84,30 +87,41 @@ class TasksMiddleware:
         if kind == "lifespan":
             await self._serve_lifespan(scope, receive, send)
             return
-        runner = scope.get("state", {}).get(_RUNNER, self._runner)
-        served = scope.get(_REQUEST)  # by an outer middleware; or before, if this is a new attempt
+        state = scope.get("state")
+        make = state.get(_MAKE, self._make) if state else self._make
         if (
-            runner is None
-            or (served is not None and not served.over)
+            make is None
             or kind not in {"http", "websocket"}
+            # by an outer middleware; if that call is over, this is a new attempt
+            or (_REQUEST in scope and not scope[_REQUEST].over)
         ):
             await self._app(scope, receive, send)
             return
-        await serve(
-            self._app, scope, receive, send, TasksScheduler(runner), disconnects=self._disconnects
-        )
+        # As `serve` does it, without one more coroutine a request.
+        request = scope[_REQUEST] = Request(make, self._disconnects)
+        outer = current.set(request)
+        try:
+            await self._app(scope, receive, watch(send, request))
+        except BaseException as error:
+            await request.fail(error)
+            raise
+        finally:
+            request.reach(AFTER_RESPONSE)
+            current.reset(outer)
+            if request.made is not None:
+                await request.made.settle()
 
     async def _serve_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with TaskRunner(**self._settings) as runner:
-            self._runner = runner
+            make = self._make = partial(TasksScheduler, runner)
             if "state" in scope:  # where it is not, the application is to see that too
-                scope["state"][_RUNNER] = runner
+                scope["state"][_MAKE] = make
             try:
                 with lifespan_scheduler(runner):
                     await _Lifespan(runner, receive, send).serve(self._app, scope)
             finally:
                 # Another lifespan may have begun.
-                self._runner = None if self._runner is runner else self._runner
+                self._make = None if self._make is make else self._make
 
 
 async def serve(  # noqa: PLR0913 - an ASGI call and what it is to know
@@ -115,7 +129,7 @@ async def serve(  # noqa: PLR0913 - an ASGI call and what it is to know
     scope: Scope,
     receive: Receive,
     send: Send,
-    scheduler: TasksScheduler,
+    scheduler: TasksScheduler | Callable[[], TasksScheduler],
     *,
     disconnects: tuple[type[Exception], ...] = (),
 ) -> None:
@@ -129,36 +143,29 @@ async def serve(  # noqa: PLR0913 - an ASGI call and what it is to know
         scope: The request's scope, of type ``http`` or ``websocket``.
         receive: The request's ``receive``.
         send: The request's ``send``.
-        scheduler: The scheduler, which `get_scheduler` finds in the scope from now on.
+        scheduler: The scheduler, which `get_scheduler` finds in the scope from now on; or what
+            makes it, which is called when somebody asks for it: most requests use no tasks.
         disconnects: As in `TasksMiddleware`.
 
     Since 0.1.0.
     """
-    request = scope[_REQUEST] = Request(scheduler, disconnects)
-
-    async def watched_send(message: Message) -> None:
-        if message["type"] in ANSWERS:
-            request.answer(message)
-            await scheduler.begun()
-        try:
-            await send(message)
-        except Exception:
-            request.cut_off = True
-            raise
-
-    with scheduler:
-        try:
-            await app(scope, receive, watched_send)
-        except Exception as error:
-            request.fail(error)
-            await scheduler.begun()  # the 500 is sent further out, once this is raised
-            raise
-        except BaseException as error:
-            request.fail(error)
-            raise
-        finally:
-            request.end()
-            await scheduler.settle()
+    if callable(scheduler):
+        request = Request(scheduler, disconnects)
+    else:
+        request = Request(lambda: scheduler, disconnects)
+        request.made = scheduler
+    scope[_REQUEST] = request
+    outer = current.set(request)
+    try:
+        await app(scope, receive, watch(send, request))
+    except BaseException as error:
+        await request.fail(error)
+        raise
+    finally:
+        request.reach(AFTER_RESPONSE)
+        current.reset(outer)
+        if request.made is not None:
+            await request.made.settle()
 
 
 def add_again(settings: RunnerSettings) -> None:
