@@ -4,6 +4,7 @@ import sys
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import anyio
@@ -765,7 +766,7 @@ async def test_an_adapter_may_serve_requests_with_a_runner_of_its_own() -> None:
     request = Request(lambda send: send(START))
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await serve(request, scope, receive, send, TasksScheduler(runner))
+        await serve(request, scope, receive, send, partial(TasksScheduler, runner))
 
     async with TaskRunner() as runner:
         with lifespan_scheduler(runner) as tasks:

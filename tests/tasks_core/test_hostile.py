@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, NoReturn
 
 import anyio
@@ -278,12 +279,12 @@ async def test_a_task_does_not_keep_the_connection() -> None:
 
     async def request() -> weakref.ref[Connection]:
         connection, scope = Connection(), {"type": "http"}
-        tasks = TasksScheduler(runner)
-        await serve(app, scope, connection.receive, connection.send, tasks)
+        await serve(app, scope, connection.receive, connection.send, make)
         return weakref.ref(connection)
 
     go = anyio.Event()
     async with open_runner() as runner:
+        make = partial(TasksScheduler, runner)
         connection = await request()
         gc.collect()
         assert connection() is None
@@ -304,9 +305,8 @@ async def test_a_websocket_that_takes_no_more_is_no_failure() -> None:
     made: list[Any] = []
     async with open_runner() as runner:
         with pytest.raises(BrokenPipeError):
-            await serve(
-                app, {"type": "websocket"}, Connection().receive, send, TasksScheduler(runner)
-            )
+            make = partial(TasksScheduler, runner)
+            await serve(app, {"type": "websocket"}, Connection().receive, send, make)
         await made[0].wait()
 
     assert made[0].state is TaskState.SUCCEEDED

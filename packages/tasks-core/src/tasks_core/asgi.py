@@ -97,19 +97,7 @@ class TasksMiddleware:
         ):
             await self._app(scope, receive, send)
             return
-        # As `serve` does it, without one more coroutine a request.
-        request = scope[_REQUEST] = Request(make, self._disconnects)
-        outer = current.set(request)
-        try:
-            await self._app(scope, receive, watch(send, request))
-        except BaseException as error:
-            await request.fail(error)
-            raise
-        finally:
-            request.reach(AFTER_RESPONSE)
-            current.reset(outer)
-            if request.made is not None:
-                await request.made.settle()
+        await serve(self._app, scope, receive, send, make, disconnects=self._disconnects)
 
     async def _serve_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with TaskRunner(**self._settings) as runner:
@@ -129,7 +117,7 @@ async def serve(  # noqa: PLR0913 - an ASGI call and what it is to know
     scope: Scope,
     receive: Receive,
     send: Send,
-    scheduler: TasksScheduler | Callable[[], TasksScheduler],
+    make: Callable[[], TasksScheduler],
     *,
     disconnects: tuple[type[Exception], ...] = (),
 ) -> None:
@@ -143,18 +131,12 @@ async def serve(  # noqa: PLR0913 - an ASGI call and what it is to know
         scope: The request's scope, of type ``http`` or ``websocket``.
         receive: The request's ``receive``.
         send: The request's ``send``.
-        scheduler: The scheduler, which `get_scheduler` finds in the scope from now on; or what
-            makes it, which is called when somebody asks for it: most requests use no tasks.
+        make: What makes the scheduler, once somebody asks for it: most requests use no tasks.
         disconnects: As in `TasksMiddleware`.
 
     Since 0.1.0.
     """
-    if callable(scheduler):
-        request = Request(scheduler, disconnects)
-    else:
-        request = Request(lambda: scheduler, disconnects)
-        request.made = scheduler
-    scope[_REQUEST] = request
+    request = scope[_REQUEST] = Request(make, disconnects)
     outer = current.set(request)
     try:
         await app(scope, receive, watch(send, request))
