@@ -304,8 +304,8 @@ async def test_a_websocket_that_takes_no_more_is_no_failure() -> None:
 
     made: list[Any] = []
     async with open_runner() as runner:
+        make = partial(TasksScheduler, runner)
         with pytest.raises(BrokenPipeError):
-            make = partial(TasksScheduler, runner)
             await serve(app, {"type": "websocket"}, Connection().receive, send, make)
         await made[0].wait()
 
