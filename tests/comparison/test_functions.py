@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 import pytest
 from aiojobs import Scheduler
+from anyio import from_thread
 from anyio.to_thread import current_default_thread_limiter
 from fastapi import BackgroundTasks, FastAPI
 from fastapi_tasks import Tasks, add_tasks
@@ -30,9 +31,9 @@ async def test_sync_functions(way: Way, fact: int) -> None:
     began, release, ended = anyio.Event(), threading.Event(), anyio.Event()
 
     def work() -> None:
-        anyio.from_thread.run_sync(began.set)
+        from_thread.run_sync(began.set)
         release.wait(GUARD)
-        anyio.from_thread.run_sync(ended.set)
+        from_thread.run_sync(ended.set)
 
     async with serve(way(Stage(work))) as server, anyio.create_task_group() as group:
         group.start_soon(server.request)
@@ -54,7 +55,7 @@ async def test_sync_functions_of_routes() -> None:
 
     @app.get("/")
     def route() -> None:
-        anyio.from_thread.run_sync(look)
+        from_thread.run_sync(look)
 
     async with serve(app) as server:
         await server.request()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import anyio
 import pytest
+from anyio import from_thread
 from anyio.lowlevel import checkpoint
 from fastapi import BackgroundTasks, Depends, FastAPI
 from fastapi_tasks import Tasks, add_tasks
@@ -187,9 +188,9 @@ async def test_at_a_time_of_sync_functions() -> None:
             ended.set()
 
     def work() -> None:
-        anyio.from_thread.run_sync(count, 1)
+        from_thread.run_sync(count, 1)
         release.wait(GUARD)
-        anyio.from_thread.run_sync(count, -1)
+        from_thread.run_sync(count, -1)
 
     async with serve(ours(Stage(*[work] * 41))) as server:
         await server.request()

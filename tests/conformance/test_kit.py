@@ -113,7 +113,7 @@ async def test_inline(harness: Harness, route_kind: RouteKind, *, wrapped: bool)
             await server.request(on_message=on_message)
             start = log.index("start")
             assert sorted(log[:start]) == ["after_route", "immediate"]
-            assert log[-1] == "after_response"
+            assert "after_response" in log[start:]
 
 
 async def test_the_guard_within_a_request(harness: Harness) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio import to_thread
+from anyio import from_thread, to_thread
 from tasks_core import (
     Phase,
     Progress,
@@ -426,7 +426,7 @@ async def test_many_reports_of_a_thread_are_one_errand() -> None:
         thread.start()
         thread.join(GUARD)  # and the event loop with it
         assert errands == [1]
-        await to_thread.run_sync(anyio.from_thread.run_sync, lambda: None)
+        await to_thread.run_sync(from_thread.run_sync, lambda: None)
         await anyio.wait_all_tasks_blocked()
         assert seen == [999]
         task.cancel()

@@ -23,6 +23,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 import pytest
+from anyio.from_thread import start_blocking_portal
 from tasks_core import current_tasks
 from tasks_core.asgi import TasksMiddleware
 from tasks_core.testing import drain, inline, lifespan, record
@@ -61,7 +62,7 @@ class Client:
 @pytest.fixture(scope="module")
 def client():
     with (
-        anyio.from_thread.start_blocking_portal() as portal,
+        start_blocking_portal() as portal,
         portal.wrap_async_context_manager(lifespan(app)) as started,
     ):
         yield Client(portal, started)
