@@ -30,6 +30,7 @@ def read(path: str) -> str:
 
 def commands(text: str) -> set[str]:
     """Return what a text asks of hatch, without options: `test`, `check code`, `run core:test`."""
+    text = re.sub(r"(hatch run) \+\S+", r"\1", text)  # some environments of several
     return set(re.findall(r"hatch ((?:run|check) [\w:-]+|test\b)", text))
 
 
