@@ -236,6 +236,8 @@ async def test_what_is_remembered_keeps_nothing_alive(monkeypatch: pytest.Monkey
         watched["handle"] = weakref.ref(task)
         task_id = task.id
         del task
+        # Its thread may still have in its hands what it did last, until it does something else.
+        await to_thread.run_sync(int)
         gc.collect()
 
         assert [name for name, thing in watched.items() if thing() is not None] == []
