@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from functools import wraps
 from inspect import iscoroutinefunction
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import pytest
 
 from .testing import RecordedTasks, TasksBlock, drain, inline, record
+from .testing._watch import Block
 
-Block: TypeAlias = TasksBlock | RecordedTasks
-AnyBlock = TypeVar("AnyBlock", TasksBlock, RecordedTasks)
+AnyBlock = TypeVar("AnyBlock", bound=Block)
 
 # The blocks of a test in the order of its fixtures; and whether its function has been called.
 _blocks = pytest.StashKey[list[Block]]()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Any, ParamSpec, Self, cast
+from typing import Any, ParamSpec, cast
 
 from tasks_core._calling import check_call
 from tasks_core._config import RunOn, TaskConfig, TaskErrorHandler
@@ -14,16 +13,16 @@ from tasks_core._scheduler import SchedulerHost
 from tasks_core._task import Task
 
 from ._call import Call, find_differences, recorded_call, tell_nearest
-from ._waiting import GUARD, Waiting, conclude
-from ._watch import Watch
+from ._waiting import GUARD, Waiting
+from ._watch import Block, Observer
 
 P = ParamSpec("P")
 
 
-class RecordedTasks:
+class RecordedTasks(Block):
     """The block of `record`, ``with`` or ``async with``, and what was recorded in it.
 
-    It can be entered once.
+    It can be entered once. Leaving it waits until the phase of each task has come.
 
     Attributes:
         tasks: The tasks that would have run, in that order.
@@ -33,55 +32,12 @@ class RecordedTasks:
 
     def __init__(self, timeout: float) -> None:
         """Made by `record`."""
+        super().__init__(timeout)
+        # Not those that are waited for, which are also those whose phase has not come.
         self.tasks: list[Task] = []
-        # Also those that wait for a phase: their requests may end after the block's last line.
-        self._accepted = Waiting(timeout)
-        self._watch = Watch(self._observe)
-
-    def __enter__(self) -> Self:
-        """Record the tasks of requests that are made from here."""
-        self._watch.begin()
-        return self
-
-    async def __aenter__(self) -> Self:
-        """Record the tasks of requests that are made from here."""
-        return self.__enter__()
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Wait until the phase of each task has come.
-
-        Raises:
-            TimeoutError: It has not, in time; it names the tasks.
-            RuntimeError: Their requests are served on this thread's own event loop.
-        """
-        __tracebackhide__ = True
-        self._watch.end()
-        try:
-            self._accepted.wait_in_thread()
-        except (RuntimeError, TimeoutError) as error:
-            conclude(exc_value, error)
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Wait until the phase of each task has come, as leaving ``with`` does."""
-        __tracebackhide__ = True
-        self._watch.end()
-        try:
-            await self._accepted.wait()
-        except (RuntimeError, TimeoutError) as error:
-            conclude(exc_value, error)
 
     def _observe(self, host: SchedulerHost) -> SchedulerHost:
-        return cast("SchedulerHost", _Recorder(host, self._accepted, self.tasks))
+        return cast("SchedulerHost", _Recorder(host, self._waiting, self.tasks))
 
     @property
     def after_route(self) -> RecordedBatch:
@@ -198,21 +154,12 @@ class RecordedBatch:
         return f"<RecordedBatch phase={self._phase} config={self._config}>"
 
 
-class _Recorder:
-    """A runner that runs nothing, as the scheduler of a request in the block sees it."""
+class _Recorder(Observer):
+    """A runner that runs nothing."""
 
-    def __init__(self, host: SchedulerHost, accepted: Waiting, tasks: list[Task]) -> None:
-        self._host = host
-        self._accepted = accepted
+    def __init__(self, host: SchedulerHost, waiting: Waiting, tasks: list[Task]) -> None:
+        super().__init__(host, waiting)
         self._tasks = tasks
-
-    def __getattr__(self, name: str) -> object:
-        """Do all else as the runner does."""
-        return getattr(self._host, name)
-
-    def accept(self, task: Task) -> None:
-        self._host.accept(task)
-        self._accepted.note(task, self._host)
 
     def start(self, tasks: Sequence[Task]) -> None:
         """Note tasks whose phase has begun, but for those that were cancelled before."""

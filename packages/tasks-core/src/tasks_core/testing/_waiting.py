@@ -121,11 +121,3 @@ def _wrong_with() -> RuntimeError:
     return RuntimeError(
         "The tasks run on this thread's event loop: write `async with`, not `with`."
     )
-
-
-def conclude(raised: BaseException | None, error: Exception) -> None:
-    """Raise an error, or add it to what the test itself has raised."""
-    __tracebackhide__ = True
-    if raised is None:
-        raise error
-    raised.add_note(str(error))

@@ -1,13 +1,18 @@
-"""Where a block is in force: which requests it sees."""
+"""What all blocks share: where one is in force, what it sees, and how it is left."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Token
-from typing import cast
+from types import TracebackType
+from typing import Self, cast
 
 from tasks_core._scheduler import SchedulerHost, observing
+from tasks_core._task import Task
+
+from ._waiting import Waiting
 
 Observe = Callable[[SchedulerHost], SchedulerHost]
 
@@ -52,3 +57,93 @@ class Watch:
     def _see(self, host: SchedulerHost) -> SchedulerHost:
         observe = self._outer if self._ended else self._observe
         return host if observe is None else observe(host)
+
+
+class Block(ABC):
+    """The block of a test, ``with`` or ``async with``; it can be entered once.
+
+    Args:
+        timeout: Seconds that leaving it waits at most.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self._waiting = Waiting(timeout)
+        self._watch = Watch(self._observe)
+
+    def __enter__(self) -> Self:
+        """See the tasks of requests that are made from here."""
+        self._watch.begin()
+        return self
+
+    async def __aenter__(self) -> Self:
+        """See the tasks of requests that are made from here."""
+        return self.__enter__()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Wait for the block's tasks, and raise what went wrong.
+
+        Raises:
+            TimeoutError: They have not ended in time; it names them.
+            RuntimeError: They belong to this thread's own event loop, which could not go on.
+        """
+        __tracebackhide__ = True
+        self._watch.end()
+        late = None
+        try:
+            self._wait_in_thread()
+        except (RuntimeError, TimeoutError) as error:
+            late = error
+        self._conclude(exc_value, late)
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Wait for the block's tasks, and raise what went wrong, as leaving ``with`` does."""
+        __tracebackhide__ = True
+        self._watch.end()
+        late = None
+        try:
+            await self._waiting.wait()
+        except (RuntimeError, TimeoutError) as error:
+            late = error
+        self._conclude(exc_value, late)
+
+    @abstractmethod
+    def _observe(self, host: SchedulerHost) -> SchedulerHost:
+        """Return what stands in the place of a request's runner."""
+
+    def _wait_in_thread(self) -> None:
+        self._waiting.wait_in_thread()
+
+    def _conclude(self, raised: BaseException | None, late: Exception | None) -> None:
+        """Raise what went wrong, or add it to what the test itself has raised."""
+        __tracebackhide__ = True
+        if late is None:
+            return
+        if raised is None:
+            raise late
+        raised.add_note(str(late))
+
+
+class Observer:
+    """A runner, as the scheduler of a request in a block sees it."""
+
+    def __init__(self, host: SchedulerHost, waiting: Waiting) -> None:
+        self._host = host
+        self._waiting = waiting
+
+    def __getattr__(self, name: str) -> object:
+        """Do all else as the runner does."""
+        return getattr(self._host, name)
+
+    def accept(self, task: Task) -> None:
+        self._host.accept(task)
+        self._waiting.note(task, self._host)
