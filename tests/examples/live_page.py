@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -22,40 +20,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-ROOT: Final = Path(__file__).parents[2]
-GUARD: Final = 30.0
-"""Seconds after which something that should have happened counts as missing."""
+from tests.examples.programs import GUARD, launched
 
 BROWSER: Final = which("chromium") or which("google-chrome")
 DRIVER: Final = which("chromedriver")
-
-
-@contextmanager
-def serving() -> Generator[str]:
-    """Run the program in a process of its own; return its address."""
-    command = "uvicorn examples.live:app --port 0 --timeout-graceful-shutdown 1 --no-access-log"
-    with subprocess.Popen(
-        [sys.executable, "-m", *command.split()],
-        cwd=ROOT,
-        encoding="utf-8",
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            output = ""
-            for line in process.stdout:
-                output += line
-                if address := re.search(r"http://127\.0\.0\.1:[1-9]\d*", line):
-                    yield address[0]
-                    break
-            else:
-                raise AssertionError(f"it has ended before it listened\n{output}")
-            process.terminate()
-            rest, _ = process.communicate(timeout=GUARD)
-            assert "Application shutdown complete" in rest, output + rest
-        finally:
-            process.kill()
 
 
 class Page:
@@ -144,7 +112,7 @@ def take_picture(path: Path) -> None:
     """Place three orders, stop a task, and save what the page shows meanwhile."""
     with (
         TemporaryDirectory() as profile,
-        serving() as address,
+        launched("live") as address,
         browsing(address, Path(profile)) as page,
     ):
         page.place_order("accepted, and its mail fails", 0.05)

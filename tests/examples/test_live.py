@@ -16,7 +16,8 @@ from fastapi_tasks import TaskRecord, TasksScheduler
 from tasks_core import TaskRunner
 
 from examples import live
-from tests.examples.live_page import BROWSER, DRIVER, GUARD, Page, browsing, serving
+from tests.examples.live_page import BROWSER, DRIVER, Page, browsing
+from tests.examples.programs import GUARD, launched
 
 TASKS = ("charge", "pack", "confirm", "refund")
 needs_browser = pytest.mark.skipif(
@@ -27,7 +28,7 @@ needs_browser = pytest.mark.skipif(
 
 @pytest.fixture
 def address() -> Iterator[str]:
-    with serving() as address:
+    with launched("live") as address:
         yield address
 
 

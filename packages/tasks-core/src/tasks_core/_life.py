@@ -82,7 +82,7 @@ def end(task: Task, otherwise: TaskState = CANCELLED) -> bool:
 
     Returns whether somebody knows the task by its id.
     """
-    if task._state is PENDING or task._state is RUNNING:
+    if lives(task):
         task._state = otherwise
     task._handle = None
     task._context = _NO_CONTEXT  # it holds the request's values, and a handle may be kept for long
@@ -115,9 +115,15 @@ def remains(task: Task) -> Task:
     settings = TaskConfig(name=config.name, shield=config.shield, run_on=config.run_on)
     kept: Task = Task(task._host, task.phase, settings, _Gone(describe(task.func)), (), {})
     kept._context = _NO_CONTEXT
-    for name in ("_id", "_scheduled_at", "_began_at", "_ended_at"):
-        setattr(kept, name, getattr(task, name))
-    for name in ("_state", "_result", "_progress"):
+    for name in (
+        "_id",
+        "_scheduled_at",
+        "_began_at",
+        "_ended_at",
+        "_state",
+        "_result",
+        "_progress",
+    ):
         setattr(kept, name, getattr(task, name))
     kept._exception = None if task._exception is None else TaskFailed(*tell(task))
     return kept
