@@ -19,7 +19,7 @@ from typing import Any, ParamSpec
 import anyio
 import anyio.from_thread
 from fastapi import Depends, FastAPI, HTTPException
-from fastapi_tasks import Task, Tasks, TasksBatch, TasksScheduler, add_tasks, current_task
+from fastapi_tasks import PhaseScheduler, Task, Tasks, TasksScheduler, add_tasks, current_task
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 P = ParamSpec("P")
@@ -77,7 +77,7 @@ def noted() -> Generator[None]:
 
 
 def plan(
-    batch: TasksBatch, func: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs
+    batch: PhaseScheduler, func: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs
 ) -> None:
     """Do `batch.schedule(func, ...)`, and note it."""
     note(str(batch.config.name), "scheduled", phase=str(batch.phase))

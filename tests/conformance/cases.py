@@ -8,7 +8,7 @@ from typing import TypeAlias, TypeVar
 
 import pytest
 from anyio import wait_all_tasks_blocked
-from tasks_core import Phase, Task, TasksBatch, TasksScheduler
+from tasks_core import Phase, PhaseScheduler, Task, TasksScheduler
 from tasks_core.asgi import Message
 
 from tests.conformance.driver import OnMessage, is_last
@@ -51,7 +51,7 @@ def sync_function(step: Callable[[], R]) -> Callable[[], R]:
     return function
 
 
-def at(tasks: TasksScheduler, phase: Phase) -> TasksBatch:
+def at(tasks: TasksScheduler, phase: Phase) -> PhaseScheduler:
     """Return what schedules for a phase."""
     return {
         Phase.IMMEDIATE: tasks.task(),

@@ -289,7 +289,7 @@ async def test_a_shutdown_that_waits_says_so(
     harness: Harness, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """5.2 While a shutdown waits, warnings name what it waits for, again and again."""
-    monkeypatch.setattr("tasks_core._runner.WARN_EVERY", 0.02)
+    monkeypatch.setattr("tasks_core._living.WARN_EVERY", 0.02)
     release = anyio.Event()
     made: list[Task] = []
 
@@ -509,7 +509,7 @@ async def test_a_task_that_does_not_stop_is_named(
     harness: Harness, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """5.5 A task that swallows the cancellation is named in the warnings and in the report."""
-    monkeypatch.setattr("tasks_core._runner.WARN_EVERY", 0.02)
+    monkeypatch.setattr("tasks_core._living.WARN_EVERY", 0.02)
     monkeypatch.setattr("tasks_core._runner.UNWIND_TIME", 0.1)
     stop = anyio.Event()
     made: list[Task] = []

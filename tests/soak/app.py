@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import StreamingResponse
-from fastapi_tasks import Task, Tasks, TasksBatch, add_tasks
+from fastapi_tasks import PhaseScheduler, Task, Tasks, add_tasks
 
 FINAL = ("succeeded", "failed", "cancelled", "skipped")
 
@@ -70,7 +70,7 @@ def work_in_thread(how: str) -> None:
         raise SoakError
 
 
-def schedule(batch: TasksBatch) -> None:
+def schedule(batch: PhaseScheduler) -> None:
     how = random.choice(["end", "end", "fail", "abort", "stray", "cancel"])
     run_on = random.choice(["success", "failure", "always"])
     func: Any = random.choice([work, work, work_in_thread])

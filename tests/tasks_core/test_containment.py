@@ -11,7 +11,6 @@ from typing import Any, NoReturn, cast
 import anyio
 import pytest
 from tasks_core import Task, TaskAborted, TaskRunner, TasksScheduler, TaskState
-from tasks_core._life import handle
 
 from tests.tasks_core.stage import (
     Abrupt,
@@ -802,7 +801,7 @@ def test_a_coroutine_that_is_closed_without_a_loop_is_a_cancellation(
 
     task = loop.run_until_complete(main())
     loop.close()
-    native = handle(task)
+    native = task._handle
     assert isinstance(native, asyncio.Task)
     cast("Coroutine[Any, Any, None]", native.get_coro()).close()
     del native

@@ -26,7 +26,8 @@ from tasks_core import (
     TaskState,
     current_task,
 )
-from tasks_core import _task as module  # pyright: ignore[reportPrivateUsage]
+from tasks_core import _task as module
+from tasks_core._backend import AsyncioBackend, Backend
 
 from tests.tasks_core.stage import (
     GUARD,
@@ -419,7 +420,7 @@ async def test_many_reports_of_a_thread_are_one_errand() -> None:
         def report() -> None:
             for number in range(1000):
                 task.report(number)
-            errands.append(len(runner._inbox))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+            errands.append(len(runner._backend._inbox))
 
         errands: list[int] = []
         thread = threading.Thread(target=report)
@@ -449,8 +450,8 @@ async def test_a_thread_reports_and_the_loop_reads() -> None:
 
 
 READING: list[CodeType] = [
-    module._Updates.__anext__.__code__,  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-    module.changed.__code__,
+    module._Updates.__anext__.__code__,
+    Task._until_changed.__code__,
 ]
 
 
@@ -536,10 +537,17 @@ async def test_reports_and_ends_may_race() -> None:
         group.start_soon(cancel)
 
 
+class Standing(AsyncioBackend):
+    """An event loop that does not turn."""
+
+    def __init__(self) -> None:
+        Backend.__init__(self)
+
+
 def test_a_signal_handler_may_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Code that comes in between, in the same thread, does not wait for itself (7.2)."""
     runner = TaskRunner()
-    runner.thread = threading.get_ident()
+    runner._backend = Standing()
     task = a_task(runner)
     event = anyio.Event
 

@@ -26,11 +26,11 @@ from hypothesis.stateful import (
 )
 from tasks_core import (
     Phase,
+    PhaseScheduler,
     RunnerClosedError,
     RunOn,
     Task,
     TaskRunner,
-    TasksBatch,
     TasksScheduler,
     TaskState,
 )
@@ -273,7 +273,7 @@ def end(how: str) -> None:
         raise SystemExit
 
 
-def _batch(request: TasksScheduler, phase: Phase) -> TasksBatch:
+def _batch(request: TasksScheduler, phase: Phase) -> PhaseScheduler:
     if phase is Phase.IMMEDIATE:
         return request.task()
     return request.after_route if phase is Phase.AFTER_ROUTE else request.after_response

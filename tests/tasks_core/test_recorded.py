@@ -335,4 +335,4 @@ async def test_what_blocks_say_of_themselves(
     tasks.schedule(report)
     assert repr(recorded) == "<RecordedTasks tasks=1>"
     batch = recorded.after_route.task(name="x")
-    assert repr(batch).startswith("<RecordedBatch phase=after_route config=TaskConfig(name='x'")
+    assert repr(batch).startswith("<RecordedPhase phase=after_route config=TaskConfig(name='x'")

@@ -35,7 +35,7 @@ from tasks_core import (
     TaskState,
     current_task,
 )
-from tasks_core import _life as life
+from tasks_core import _task as module
 
 from tests.tasks_core.stage import (
     GUARD,
@@ -92,7 +92,7 @@ async def test_ids_are_made_when_somebody_asks(monkeypatch: pytest.MonkeyPatch) 
         made.append(token_hex(number))
         return made[-1]
 
-    monkeypatch.setattr(life, "token_hex", make)
+    monkeypatch.setattr(module, "token_hex", make)
     async with open_runner() as runner:
         tasks = TasksScheduler(runner)
         assert await tasks.schedule(succeed).wait() == "done"
@@ -658,7 +658,7 @@ def test_a_signal_handler_may_ask_the_registry(monkeypatch: pytest.MonkeyPatch) 
         assert runner.get("") is None
         return token_hex(number)
 
-    monkeypatch.setattr(life, "token_hex", make)
+    monkeypatch.setattr(module, "token_hex", make)
     thread = threading.Thread(target=lambda: task.id, daemon=True)
     thread.start()
     thread.join(GUARD)
@@ -679,7 +679,7 @@ async def test_the_id_may_be_asked_for_in_a_thread_while_the_task_ends(step: int
             ended.wait(0.1)  # in vain where this has the lock, for which the end waits
 
         def ask() -> None:
-            with interrupting(type(runner.registry).identify.__code__, step, end):
+            with interrupting(type(runner.registry)._identify.__code__, step, end):
                 ids.append(task.id)
 
         ids: list[str] = []
@@ -741,11 +741,11 @@ def check(record: TaskRecord) -> None:
 def live(task: Task, outcome: TaskState, steps: slice) -> None:
     """Take a task through these steps of its life: it begins, has an outcome, ends."""
     become = (
-        partial(life.succeed, task, "done")
+        partial(Task._succeed, task, "done")
         if outcome is TaskState.SUCCEEDED
-        else partial(life.fail, task, SomeError("it failed"))
+        else partial(Task._fail, task, SomeError("it failed"))
     )
-    todo: list[Callable[[], object]] = [partial(life.begin, task), become, partial(life.end, task)]
+    todo: list[Callable[[], object]] = [task._begin, become, task._end]
     for step in todo[steps]:
         step()
 
@@ -758,7 +758,7 @@ def in_thread(act: Callable[[], None]) -> None:
 
 
 @pytest.mark.parametrize("outcome", [TaskState.SUCCEEDED, TaskState.FAILED])
-@pytest.mark.parametrize("writes", [life.begin, life.succeed, life.fail, life.end])
+@pytest.mark.parametrize("writes", [Task._begin, Task._succeed, Task._fail, Task._end])
 def test_a_thread_never_sees_half_a_step(writes: Callable[..., None], outcome: TaskState) -> None:
     """A record that is taken while the task moves on is of before or of after (7.1)."""
     seen: list[TaskRecord] = []
@@ -779,7 +779,7 @@ def test_a_thread_never_sees_half_a_step(writes: Callable[..., None], outcome: T
 
     results: list[object] = []
     in_thread(run)
-    wrong = {life.succeed: TaskState.FAILED, life.fail: TaskState.SUCCEEDED}
+    wrong = {Task._succeed: TaskState.FAILED, Task._fail: TaskState.SUCCEEDED}
     assert bool(seen) is (wrong.get(writes) is not outcome)
     for record in seen:
         check(record)

@@ -231,7 +231,7 @@ async def test_what_outlives_the_grace_period_is_cancelled(
     grace_period: float, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Unshielded tasks are cancelled and reported once: begun, waiting for a phase or not (5.3)."""
-    monkeypatch.setattr("tasks_core._runner.WARN_EVERY", 0.01)
+    monkeypatch.setattr("tasks_core._living.WARN_EVERY", 0.01)
     release = threading.Event()
     async with open_runner(grace_period=grace_period, thread_limit=1) as runner:
         tasks = TasksScheduler(runner)
@@ -348,7 +348,7 @@ async def test_a_shutdown_says_what_it_waits_for(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Warnings name each task that it waits for, those that swallow included (5.2, 5.5)."""
-    monkeypatch.setattr("tasks_core._runner.WARN_EVERY", 0.01)
+    monkeypatch.setattr("tasks_core._living.WARN_EVERY", 0.01)
     go = anyio.Event()
     warned: list[str] = []
 
@@ -379,7 +379,7 @@ async def test_a_grace_period_is_waited_out_with_warnings_too(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever waits in a long grace period is told for what (5.2)."""
-    monkeypatch.setattr("tasks_core._runner.WARN_EVERY", 0.01)
+    monkeypatch.setattr("tasks_core._living.WARN_EVERY", 0.01)
     go = anyio.Event()
     async with open_runner(grace_period=GUARD) as runner:
         task = TasksScheduler(runner).schedule(go.wait)
@@ -448,7 +448,7 @@ async def test_on_trio_leaving_a_runner_waits_for_all(
 ) -> None:
     """Trio leaves no task behind, so the warnings go on until a thread ends (5.2)."""
     monkeypatch.setattr("tasks_core._runner.UNWIND_TIME", 0.01)
-    monkeypatch.setattr("tasks_core._runner.WARN_EVERY", 0.01)
+    monkeypatch.setattr("tasks_core._living.WARN_EVERY", 0.01)
     release = threading.Event()
     with on_record("Shutdown is waiting for", release.set):
         async with open_runner(shutdown_timeout=0) as runner:
@@ -785,7 +785,7 @@ async def test_a_thread_may_schedule_while_the_shutdown_looks_at_its_tasks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What a shutdown looks through may grow at any moment (2.3, 5.2)."""
-    monkeypatch.setattr("tasks_core._runner.WARN_EVERY", 0.01)
+    monkeypatch.setattr("tasks_core._living.WARN_EVERY", 0.01)
     go = anyio.Event()
 
     class Name:
@@ -829,8 +829,8 @@ async def test_a_shielded_task_of_a_thread_is_not_lost_between_idle_and_closed(
 
         def __len__(self) -> int:
             length = super().__len__()
-            asks = stack()[1].function
-            if vars(runner)["_cancels"] and not length and not outcomes and asks == moment:
+            asks = {frame.function for frame in stack()[1:3]}
+            if runner._cancels and not length and not outcomes and moment in asks:
                 thread = threading.Thread(target=schedule)
                 thread.start()
                 thread.join(0.1)  # or it waits for a lock that is held here
@@ -844,11 +844,11 @@ async def test_a_shielded_task_of_a_thread_is_not_lost_between_idle_and_closed(
         except RunnerClosedError as error:
             outcomes.append(error)
 
-    for moment in ("_wait_until_idle", "_close_if_idle"):  # noqa: B007 - `Living` reads it
+    for moment in ("until_idle", "_close_if_idle"):  # noqa: B007 - `Living` reads it
         outcomes.clear()
         threads: list[threading.Thread] = []
         async with open_runner() as runner:
-            monkeypatch.setattr(runner, "living", Living())
+            monkeypatch.setattr(runner._living, "_scopes", Living())
             TasksScheduler(runner).task(shield=True).schedule(anyio.lowlevel.checkpoint)
         for thread in threads:
             await to_thread.run_sync(thread.join, GUARD)
@@ -920,14 +920,14 @@ def test_a_thread_that_is_too_late_for_the_loop_gets_no_error_of_the_loop(
 
     async def main() -> None:
         async with open_runner() as runner:
-            call_soon = runner.backend.call_soon
+            call_soon = runner._backend.call_soon
 
             def late(callback: Callable[[], None]) -> None:
                 accepted.set()
                 closed.wait(GUARD)
                 call_soon(callback)
 
-            monkeypatch.setattr(runner.backend, "call_soon", late)
+            monkeypatch.setattr(runner._backend, "call_soon", late)
             thread = threading.Thread(target=schedule, args=(TasksScheduler(runner),))
             thread.start()
             threads.append(thread)

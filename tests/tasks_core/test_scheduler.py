@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from threading import RLock
 from types import TracebackType
@@ -14,15 +14,13 @@ from tasks_core import (
     RunOn,
     Task,
     TaskConfig,
-    TaskRegistry,
+    TaskRunner,
     TasksError,
     TasksScheduler,
     TasksUninitializedError,
     current_task,
     current_tasks,
 )
-from tasks_core._backend import Backend
-from tasks_core._threads import Threads
 
 RUN_ON: tuple[RunOn, ...] = ("success", "failure", "always")
 
@@ -48,53 +46,38 @@ class Lock:
         self._lock.release()
 
 
-class Host:
+class Host(TaskRunner):
     """A runner without an event loop, which notes what it is asked for."""
 
     def __init__(self, config: TaskConfig | None = None) -> None:
-        self.config = config or TaskConfig()
-        self.lock = Lock()
+        super().__init__(config=config)
+        self._lock = Lock()
         self.accepted: list[Task] = []
         self.started: list[Task] = []
         self.skipped: list[Task] = []
         self.asked_for_begun = 0
-        self.registry = TaskRegistry({}, history=0)
-        self.settle: Callable[[], Awaitable[None]] | None = None
 
     @property
-    def backend(self) -> Backend:
-        raise NotImplementedError
+    def lock(self) -> Lock:
+        assert isinstance(self._lock, Lock)
+        return self._lock
 
-    @property
-    def threads(self) -> Threads:
-        raise NotImplementedError
-
-    @property
-    def thread(self) -> int:
-        raise NotImplementedError
-
-    def accept(self, task: Task) -> None:
+    def _accept(self, task: Task) -> None:
         assert self.lock.held
         self.accepted.append(task)
 
-    def start(self, tasks: Sequence[Task]) -> None:
+    def _start(self, tasks: Sequence[Task]) -> None:
         assert not self.lock.held  # a start may run user code: a task's name, a logging handler
         self.started += tasks
 
-    def skip(self, task: Task, why: str) -> None:
+    def _skip(self, task: Task, why: str) -> None:
         assert not self.lock.held
         self.skipped.append(task)
 
-    def cancel(self, task: Task) -> bool:
+    def _cancel(self, task: Task) -> bool:
         return True
 
-    def identify(self, task: Task) -> str:
-        return self.registry.identify(task)
-
-    def on_loop(self, act: Callable[[], object]) -> None:
-        raise NotImplementedError
-
-    async def begun(self) -> None:
+    async def _begun(self) -> None:
         self.asked_for_begun += 1
 
 
@@ -378,7 +361,7 @@ def test_schedulers_and_batches_show_themselves() -> None:
 
     assert repr(tasks) == "<TasksScheduler begun=after_route failed=True>"
     assert repr(tasks.after_response.task(name="x")).startswith(
-        "<TasksBatch phase=after_response config=TaskConfig(name='x'"
+        "<PhaseScheduler phase=after_response config=TaskConfig(name='x'"
     )
 
 
@@ -426,7 +409,7 @@ def test_a_phase_that_two_threads_reach_begins_once() -> None:
     host = Host()
     tasks = TasksScheduler(host)
     task = tasks.after_route.schedule(nothing)
-    host.lock = Raced(lambda: tasks.reach(Phase.AFTER_ROUTE))
+    host._lock = Raced(lambda: tasks.reach(Phase.AFTER_ROUTE))
 
     tasks.reach(Phase.AFTER_ROUTE)
 

@@ -16,10 +16,10 @@ from anyio import from_thread, to_thread
 from anyio.from_thread import BlockingPortal
 from tasks_core import (
     Phase,
+    PhaseScheduler,
     RunnerClosedError,
     Task,
     TaskRunner,
-    TasksBatch,
     TasksScheduler,
     TaskState,
 )
@@ -30,7 +30,7 @@ from tests.tasks_core.stage import GUARD, SomeError, fail, open_runner, over
 pytestmark = pytest.mark.anyio
 
 
-def at(tasks: TasksScheduler, phase: Phase) -> TasksBatch:
+def at(tasks: TasksScheduler, phase: Phase) -> PhaseScheduler:
     batches = {Phase.AFTER_ROUTE: tasks.after_route, Phase.AFTER_RESPONSE: tasks.after_response}
     return batches.get(phase, tasks.task())
 

@@ -9,12 +9,12 @@ from typing import Any, assert_type
 import anyio
 from tasks_core import (
     Phase,
+    PhaseScheduler,
     RunnerSettings,
     Task,
     TaskConfig,
     TaskErrorHandler,
     TaskRunner,
-    TasksBatch,
     TasksScheduler,
     TaskState,
     current_task,
@@ -116,8 +116,8 @@ def configs() -> None:
 
 def kept(tasks: TasksScheduler) -> None:
     mails = tasks.after_response.task(name="mail")
-    assert_type(mails, TasksBatch)
-    assert_type(mails.task(shield=True), TasksBatch)
+    assert_type(mails, PhaseScheduler)
+    assert_type(mails.task(shield=True), PhaseScheduler)
     assert_type(tasks.after_route.scheduled, tuple[Task, ...])
     assert_type(mails.schedule(fetch, "x").result, bytes | None)
 

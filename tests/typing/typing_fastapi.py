@@ -6,11 +6,11 @@ from fastapi import Depends, FastAPI, WebSocket
 from fastapi_tasks import (
     FastAPITasksError,
     FastAPITasksUninitializedAppError,
+    PhaseScheduler,
     Task,
     TaskConfig,
     TaskErrorHandler,
     Tasks,
-    TasksBatch,
     TasksScheduler,
     add_tasks,
 )
@@ -32,13 +32,13 @@ async def connect(user: str) -> int:
     return len(user)
 
 
-async def audit(tasks: Tasks) -> TasksBatch:
+async def audit(tasks: Tasks) -> PhaseScheduler:
     assert_type(tasks, TasksScheduler)
     return tasks.after_response.task(name="audit")
 
 
 @app.get("/")
-async def route(tasks: Tasks, audited: Annotated[TasksBatch, Depends(audit)]) -> int:
+async def route(tasks: Tasks, audited: Annotated[PhaseScheduler, Depends(audit)]) -> int:
     assert_type(tasks, TasksScheduler)
     audited.schedule(connect, 1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     return await tasks.task(shield=True).schedule(connect, user="x").wait()

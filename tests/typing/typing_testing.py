@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from fastapi_tasks import Task
 from fastapi_tasks.testing import (
-    RecordedBatch,
+    RecordedPhase,
     RecordedTasks,
     TasksBlock,
     drain,
@@ -54,7 +54,7 @@ def test_recorded(recorded_tasks: RecordedTasks) -> None:
     task = recorded_tasks.assert_scheduled(send_mail, "ada@example.com", subject="x")
     assert_type(task.args, tuple[Any, ...])
     batch = recorded_tasks.after_response.task(name="mail", shield=True)
-    assert_type(batch, RecordedBatch)
+    assert_type(batch, RecordedPhase)
     batch.task(run_on="always").assert_scheduled(charge, 7)
     recorded_tasks.after_route.assert_scheduled(charge, order=7)
     recorded_tasks.task(name="x").assert_scheduled(charge, 7)

@@ -58,7 +58,7 @@ class Task:
                 self.ended.set()
 
 
-class TasksBatch:
+class PhaseScheduler:
     def __init__(self, take: Callable[[Task], None], settings: dict[str, Any]) -> None:
         self.take, self.settings = take, settings
 
@@ -67,16 +67,16 @@ class TasksBatch:
         self.take(task)
         return task
 
-    def task(self, **settings: Any) -> "TasksBatch":
-        return TasksBatch(self.take, self.settings | settings)
+    def task(self, **settings: Any) -> "PhaseScheduler":
+        return PhaseScheduler(self.take, self.settings | settings)
 
 
-class TasksScheduler(TasksBatch):
+class TasksScheduler(PhaseScheduler):
     def __init__(self, group: TaskGroup, route: list[Task], response: list[Task]) -> None:
         super().__init__(self.start, {})
         self.group = group
-        self.after_route = TasksBatch(route.append, {})
-        self.after_response = TasksBatch(response.append, {})
+        self.after_route = PhaseScheduler(route.append, {})
+        self.after_response = PhaseScheduler(response.append, {})
 
     def start(self, task: Task) -> None:
         self.group.start_soon(task.run)

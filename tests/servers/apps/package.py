@@ -12,11 +12,11 @@ PACKAGE = os.environ.get("TESTS_PACKAGE", "fastapi_tasks")
 
 if TYPE_CHECKING or PACKAGE == "fastapi_tasks":
     from fastapi_tasks import (
+        PhaseScheduler,
         RunnerClosedError,
         RunnerSettings,
         Task,
         Tasks,
-        TasksBatch,
         TasksScheduler,
         add_tasks,
         current_task,
@@ -24,11 +24,11 @@ if TYPE_CHECKING or PACKAGE == "fastapi_tasks":
     )
 else:
     from tests.servers.apps.naive import (
+        PhaseScheduler,
         RunnerClosedError,
         RunnerSettings,
         Task,
         Tasks,
-        TasksBatch,
         TasksScheduler,
         add_tasks,
         current_task,
@@ -39,10 +39,10 @@ __all__ = [
     "PHASES",
     "SETTINGS",
     "Phase",
+    "PhaseScheduler",
     "RunnerClosedError",
     "Task",
     "Tasks",
-    "TasksBatch",
     "TasksScheduler",
     "add_tasks",
     "batch_of",
@@ -57,7 +57,7 @@ Phase = Literal["immediate", "after_route", "after_response"]
 PHASES: tuple[Phase, ...] = ("immediate", "after_route", "after_response")
 
 
-def batch_of(tasks: TasksScheduler, phase: Phase) -> TasksBatch:
+def batch_of(tasks: TasksScheduler, phase: Phase) -> PhaseScheduler:
     if phase == "after_route":
         return tasks.after_route
     return tasks.after_response if phase == "after_response" else tasks.task()
@@ -79,4 +79,4 @@ def tell_records() -> None:
     telling.addFilter(logging.Filter("tasks_core"))
     logging.getLogger().addHandler(telling)  # after the one above: what is told has been written
     if PACKAGE == "fastapi_tasks":
-        import_module("tasks_core._runner").__dict__["WARN_EVERY"] = 0.1
+        import_module("tasks_core._living").__dict__["WARN_EVERY"] = 0.1

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import anyio
 from fastapi import Depends, FastAPI, HTTPException, WebSocket
 from fastapi.responses import StreamingResponse
-from fastapi_tasks import Task, Tasks, TasksBatch, TasksScheduler, add_tasks
+from fastapi_tasks import PhaseScheduler, Task, Tasks, TasksScheduler, add_tasks
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests.servers.apps.wire import pass_gate, say, wait_at_gate
@@ -44,7 +44,7 @@ async def commit() -> AsyncIterator[None]:
 Commit = Annotated[None, Depends(commit)]
 
 
-def batch_of(tasks: TasksScheduler, phase: Phase) -> TasksBatch:
+def batch_of(tasks: TasksScheduler, phase: Phase) -> PhaseScheduler:
     if phase == "after_route":
         return tasks.after_route
     return tasks.after_response if phase == "after_response" else tasks.task()

@@ -14,9 +14,9 @@ from fastapi.responses import StreamingResponse
 
 from tests.servers.apps.package import (
     SETTINGS,
+    PhaseScheduler,
     Task,
     Tasks,
-    TasksBatch,
     add_tasks,
     current_tasks,
     tell_records,
@@ -115,12 +115,12 @@ async def interrupt() -> None:
 
 
 def schedule(
-    batch: TasksBatch, name: str, func: Callable[[str], object] = work, **settings: bool
+    batch: PhaseScheduler, name: str, func: Callable[[str], object] = work, **settings: bool
 ) -> None:
     batch.task(name=name, shield=settings.get("shield")).schedule(func, name)
 
 
-def schedule_all(batch: TasksBatch) -> None:
+def schedule_all(batch: PhaseScheduler) -> None:
     schedule(batch, "unshielded")
     schedule(batch, "plain", work_plainly)
     schedule(batch, "shielded", shield=True)

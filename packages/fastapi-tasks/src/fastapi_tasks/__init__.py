@@ -7,6 +7,7 @@ All else is tasks-core's, re-exported here so that users import from one package
 from starlette_tasks import (
     NoCurrentTaskError,
     Phase,
+    PhaseScheduler,
     Progress,
     RunnerClosedError,
     RunnerSettings,
@@ -20,7 +21,7 @@ from starlette_tasks import (
     TaskRecord,
     TaskRegistry,
     TasksAlreadyAddedError,
-    TasksBatch,
+    TaskSettings,
     TaskSkipped,
     TasksScheduler,
     TaskState,
@@ -28,6 +29,7 @@ from starlette_tasks import (
     current_task,
     current_tasks,
 )
+from starlette_tasks import PhaseScheduler as TasksBatch
 from starlette_tasks import TasksError as FastAPITasksError
 from starlette_tasks import TasksUninitializedError as FastAPITasksUninitializedAppError
 
@@ -38,6 +40,7 @@ __all__ = [
     "FastAPITasksUninitializedAppError",
     "NoCurrentTaskError",
     "Phase",
+    "PhaseScheduler",
     "Progress",
     "RunOn",
     "RunnerClosedError",
@@ -50,6 +53,7 @@ __all__ = [
     "TaskFailed",
     "TaskRecord",
     "TaskRegistry",
+    "TaskSettings",
     "TaskSkipped",
     "TaskState",
     "Tasks",

@@ -1,7 +1,7 @@
 """What a test needs, re-exported from `tasks_core.testing`, which see."""
 
 from tasks_core.testing import (
-    RecordedBatch,
+    RecordedPhase,
     RecordedTasks,
     TasksBlock,
     drain,
@@ -11,7 +11,7 @@ from tasks_core.testing import (
 )
 
 __all__ = [
-    "RecordedBatch",
+    "RecordedPhase",
     "RecordedTasks",
     "TasksBlock",
     "drain",

@@ -4,26 +4,29 @@ The map, in the order of who may know whom; each module knows only those before 
 
     _exceptions            errors
     _phase, _state         the moments of a request, the states of a task
+    _checks                what is refused among the values that users pass
     _config, _settings     what can be set for a task, and for a runner
-    _threads               the worker threads of sync functions
-    _calling               how functions are judged and called
-    _backend               the seam to asyncio and trio
+    _function              what is known of functions before they are called
+    _threads               calling functions where they belong: here, or in a thread
+    _backend               the event loop, as tasks are run on it
     _record                what is told of a task to others
     _task                  one scheduled call, and what becomes of it
-    _life                  what moves a task through its states
-    _registry              what lives, and what is remembered
+    _memory                what is kept of a task that has ended
     _report                all that is logged
+    _living                what lives
+    _registry              finding what lives, and what is remembered
     _execution             one task from its first step to its last
     _scheduler             one request's view: schedule, reach the phases
     _runner                the application's: owns the tasks, drains at shutdown
     _request               one request's messages, and what they say of its phases
+    _lifespan              the lifespan, with tasks around the application's own code
     asgi                   the middleware for any ASGI application
     testing                what a test needs: drain, inline, record, a lifespan
 
 The promises that all of this keeps have numbers, see ``docs/semantics.md``.
 """
 
-from ._config import RunOn, TaskConfig, TaskErrorHandler
+from ._config import RunOn, TaskConfig, TaskErrorHandler, TaskSettings
 from ._exceptions import (
     NoCurrentTaskError,
     RunnerClosedError,
@@ -39,7 +42,7 @@ from ._phase import Phase
 from ._record import Progress, TaskRecord
 from ._registry import TaskRegistry
 from ._runner import TaskRunner
-from ._scheduler import TasksBatch, TasksScheduler, current_tasks
+from ._scheduler import PhaseScheduler, TasksScheduler, current_tasks
 from ._settings import RunnerSettings
 from ._state import TaskState
 from ._task import Task, current_task
@@ -47,6 +50,7 @@ from ._task import Task, current_task
 __all__ = [
     "NoCurrentTaskError",
     "Phase",
+    "PhaseScheduler",
     "Progress",
     "RunOn",
     "RunnerClosedError",
@@ -60,10 +64,10 @@ __all__ = [
     "TaskRecord",
     "TaskRegistry",
     "TaskRunner",
+    "TaskSettings",
     "TaskSkipped",
     "TaskState",
     "TasksAlreadyAddedError",
-    "TasksBatch",
     "TasksError",
     "TasksScheduler",
     "TasksUninitializedError",

@@ -1,19 +1,29 @@
-"""The seam to the event loop: start a coroutine as a task, from any thread, in order.
+"""The event loop as a runner uses it: start a coroutine as a task, in order, from any thread.
 
 Anyio has no task that stands alone: one exception cancels a whole task group, and on asyncio one
 stray cancellation does so silently. So on asyncio each task of ours is a task of the event loop's
-own. Trio has no tasks outside of a nursery; there, and only there, the runner owns a task group.
+own. Trio has no tasks outside of a nursery; there, and only there, the backend owns a task group.
 Cancellation is anyio's on both: each task runs in a cancel scope of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context
+from threading import get_ident
 from typing import Any, Protocol
 
 import anyio
+
+
+class LoopEndedError(RuntimeError):
+    """The event loop turns no more."""
+
+    def __str__(self) -> str:
+        return "The event loop of this task is closed: it would never run."
 
 
 class Spawn(Protocol):
@@ -24,37 +34,83 @@ class Spawn(Protocol):
     ) -> object: ...
 
 
-class Backend(Protocol):
-    """What a runner needs of an event loop."""
+class Backend(ABC):
+    """An event loop."""
 
     may_leave_tasks: bool
     """Whether the runner can be left while a task of its own does not end."""
     scope_type: Callable[..., anyio.CancelScope]
     """Makes the cancel scopes of this event loop: `anyio.CancelScope` asks each time for the loop's
     library, for a tenth of what a task costs."""
-
-    async def open(self) -> None: ...
-    async def close(self) -> None: ...
-
     spawn: Spawn
     """Starts a coroutine as a task; its first step runs in a later turn of the loop, in order. The
     loop may hold the task weakly: whoever spawns keeps what this returns."""
 
-    def call_soon(self, callback: Callable[[], None]) -> None: ...
-    async def begun(self) -> None: ...
-    def cancelled_from_outside(self) -> bool: ...
-    def has_ended(self, handle: object) -> bool: ...
+    def __init__(self) -> None:
+        self.thread = get_ident()
+        # What other threads ask for, in order; the loop's thread does it before it goes on.
+        self._inbox: deque[Callable[[], object]] = deque()
+
+    def act(self, action: Callable[[], object]) -> None:
+        """Do something on the loop's thread, before that goes on; at once if this is it.
+
+        Raises:
+            LoopEndedError: The loop has ended.
+        """
+        self._inbox.append(action)
+        if get_ident() == self.thread:
+            self.read_inbox()
+            return
+        try:
+            self.call_soon(self.read_inbox)
+        except RuntimeError as error:
+            raise LoopEndedError from error
+
+    @property
+    def acts_at_once(self) -> bool:
+        """Whether this is the loop's thread, and nothing that was asked for comes first."""
+        return get_ident() == self.thread and not self._inbox
+
+    def read_inbox(self) -> None:
+        """Do what was asked for."""
+        while self._inbox:
+            self._inbox.popleft()()
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Be ready to spawn."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """End, in the task that has opened it."""
+
+    @abstractmethod
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Call back in the loop's thread, from any thread."""
+
+    @abstractmethod
+    async def begun(self) -> None:
+        """Wait until what was spawned has run its first step."""
+
+    @abstractmethod
+    def cancelled_from_outside(self) -> bool:
+        """Whether somebody called the current asyncio task's own `cancel`, no scope of anyio's."""
+
+    @abstractmethod
+    def has_ended(self, handle: object) -> bool:
+        """Whether what `spawn` returned has ended, possibly without ever having run a step."""
 
 
-class AsyncioBackend:
+class AsyncioBackend(Backend):
     """Tasks of the asyncio event loop's own; its queue of callbacks keeps their order."""
 
     may_leave_tasks = True
 
     def __init__(self) -> None:
+        super().__init__()
         self._loop = asyncio.get_running_loop()
-        self.scope_type: Callable[..., anyio.CancelScope] = type(anyio.CancelScope())
-        self.spawn: Spawn = self._loop.create_task
+        self.scope_type = type(anyio.CancelScope())
+        self.spawn = self._loop.create_task
 
     async def open(self) -> None:
         """Do nothing: the loop is there."""
@@ -80,7 +136,7 @@ class AsyncioBackend:
         return isinstance(handle, asyncio.Task) and handle.done()
 
 
-class TaskGroupBackend:
+class TrioBackend(Backend):
     """An anyio task group, for trio. Trio shuffles what is runnable, so tasks take turns."""
 
     may_leave_tasks = False
@@ -88,12 +144,13 @@ class TaskGroupBackend:
     def __init__(self) -> None:
         from trio.lowlevel import current_trio_token  # noqa: PLC0415 - only where trio runs
 
-        self.scope_type: Callable[..., anyio.CancelScope] = anyio.CancelScope
+        super().__init__()
+        self.scope_type = anyio.CancelScope
         self._group = anyio.create_task_group()
         self._turn = anyio.Event()  # set when the task that was spawned last begins
         self._turn.set()
         self._token = current_trio_token()
-        self.spawn: Spawn = self._spawn
+        self.spawn = self._spawn
 
     async def open(self) -> None:
         """Open the task group, in the task that will close it."""
@@ -131,7 +188,7 @@ class TaskGroupBackend:
         """Return false: on trio only scopes cancel, and a task of ours runs in a shielded one."""
         return False
 
-    def has_ended(self, handle: object) -> bool:  # noqa: ARG002 - the protocol's
+    def has_ended(self, handle: object) -> bool:  # noqa: ARG002 - asyncio's
         """Return false: on trio each task runs its first step, and so notes its own end."""
         return False
 
@@ -151,4 +208,4 @@ def current_backend() -> Backend:
         task = asyncio.current_task()
     except RuntimeError:
         task = None
-    return TaskGroupBackend() if task is None else AsyncioBackend()
+    return TrioBackend() if task is None else AsyncioBackend()

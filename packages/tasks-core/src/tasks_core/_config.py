@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import NoneType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypedDict, cast, get_args
+
+from ._checks import check_callable, check_flag, check_text
 
 if TYPE_CHECKING:
     from ._task import Task
@@ -17,6 +18,18 @@ _OUTCOMES = get_args(RunOn)
 
 TaskErrorHandler: TypeAlias = "Callable[[Task[..., Any], Exception], object]"
 """Called with a failed task and what it raised, sync or async (contract 4.3)."""
+
+
+class TaskSettings(TypedDict, total=False):
+    """The settings of a task, as every ``.task(...)`` takes them: see `TaskConfig`.
+
+    Since 0.1.0.
+    """
+
+    name: str | None
+    shield: bool | None
+    on_error: TaskErrorHandler | None
+    run_on: RunOn | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,23 +58,12 @@ class TaskConfig:
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later, far from the caller (contract 2.2)."""
-        name, shield, on_error, run_on = cast(
-            "tuple[object, ...]", (self.name, self.shield, self.on_error, self.run_on)
-        )
-        if name is not None and not isinstance(name, str):
-            msg = f"name must be a string, not {type(name).__name__}: pass str(...) of it"
-            raise TypeError(msg)
-        if type(name) not in {str, NoneType}:  # an enum's, for instance: take its plain value
-            object.__setattr__(self, "name", str.__str__(cast("str", name)))
-        if not (shield is None or isinstance(shield, int)):
-            msg = f"shield must be true or false, not {type(shield).__name__}"
-            raise TypeError(msg)
-        if on_error is not None and not callable(on_error):
-            msg = (
-                f"on_error must be callable, not {type(on_error).__name__}: "
-                "pass a function that takes (task, error)"
-            )
-            raise TypeError(msg)
+        name = check_text("name", self.name)
+        if name is not self.name:
+            object.__setattr__(self, "name", name)
+        check_flag("shield", self.shield)
+        check_callable("on_error", self.on_error, takes="(task, error)")
+        run_on = cast("object", self.run_on)
         if run_on is not None and run_on not in _OUTCOMES:
             msg = f'run_on must be "success", "failure" or "always", not {run_on!r}'
             raise ValueError(msg)

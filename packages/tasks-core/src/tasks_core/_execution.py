@@ -2,63 +2,54 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from anyio import CancelScope, get_cancelled_exc_class
 
 from . import _report
 from ._backend import Backend, runs_here
-from ._calling import call, call_in_thread, is_async
 from ._config import TaskErrorHandler
 from ._exceptions import TaskAborted
-from ._life import begin, fail, lives, succeed
+from ._function import is_async
+from ._state import PENDING
 from ._task import Task
-from ._threads import Threads
+from ._threads import call, call_in_thread
+
+if TYPE_CHECKING:
+    from ._runner import TaskRunner
 
 
-class ExecutionHost(Protocol):
-    """What a running task needs of its runner."""
-
-    backend: Backend
-    threads: Threads
-    living: dict[Task, CancelScope | None]
-
-    def end(self, task: Task) -> None: ...
-
-
-async def execute(task: Task, runner: ExecutionHost) -> None:
+async def execute(task: Task, runner: TaskRunner) -> None:
     """Run a task, its error handler included, within a scope that cancels it."""
-    if not lives(task):
+    if task._state is not PENDING:
         return  # cancelled before its first step
     func = task.func
-    scope = runner.backend.scope_type(shield=True)
-    runner.living[task] = scope  # which cancels it from now on
+    scope = runner._backend.scope_type(shield=True)
+    runner._living.enter(task, scope)
     try:
         with scope:
             try:
                 if is_async(func):  # as `call` does it, without one more coroutine a task
-                    begin(task)
+                    task._begin()
                     result = await func(*task.args, **task.kwargs)
                 else:
-                    begins = partial(begin, task)
                     result = await call_in_thread(
-                        func, task.args, task.kwargs, runner.threads, begins
+                        func, task.args, task.kwargs, runner._threads, task._begin
                     )
             except BaseException as raised:
-                error = _failure(raised, scope, runner.backend)
+                error = _failure(raised, scope, runner._backend)
                 if error is None:
                     raise
-                fail(task, error)
+                task._fail(error)
                 _report.failed(task, error)
                 if task.config.on_error is not None:
                     await _handle(task, error, task.config.on_error, scope, runner)
             else:
-                succeed(task, result)
+                task._succeed(result)
     except BaseException as raised:  # noqa: BLE001 - here it ends (contract 4.1)
         _swallow(raised, task, scope)
     finally:
-        runner.end(task)
+        runner._living.end(task)
 
 
 def _swallow(raised: BaseException, task: Task, scope: CancelScope) -> None:
@@ -68,7 +59,7 @@ def _swallow(raised: BaseException, task: Task, scope: CancelScope) -> None:
         raise KeyboardInterrupt from raised
     if isinstance(raised, Exception) and runs_here():
         _report.left_scope_open(task, raised)
-    elif not scope.cancel_called and lives(task):
+    elif not scope.cancel_called and task._lives:
         # The event loop's own cancellation; or this coroutine is being closed.
         _report.cancelled_from_outside(task)
 
@@ -78,12 +69,12 @@ async def _handle(
     error: Exception,
     handler: TaskErrorHandler,
     scope: CancelScope,
-    runner: ExecutionHost,
+    runner: TaskRunner,
 ) -> None:
     try:
-        await call(handler, (task, error), {}, runner.threads)
+        await call(handler, (task, error), {}, runner._threads)
     except BaseException as raised:
-        failure = _failure(raised, scope, runner.backend)
+        failure = _failure(raised, scope, runner._backend)
         if failure is None:
             _report.handler_cancelled(task)
             raise

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 import pytest
 
 from .testing import RecordedTasks, TasksBlock, drain, inline, record
-from .testing._watch import Block
+from .testing._block import Block
 
 AnyBlock = TypeVar("AnyBlock", bound=Block)
 

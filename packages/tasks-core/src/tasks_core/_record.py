@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from sys import float_info
 from typing import Literal, cast
 
+from ._checks import check_amount
 from ._state import TaskState
 
 
@@ -33,9 +33,9 @@ class Progress:
 
     def __post_init__(self) -> None:
         """Refuse what a reader could not make sense of, or JSON not hold."""
-        _check_count("done", self.done)
+        check_amount("done", self.done)
         if self.total is not None:
-            _check_count("total", self.total)
+            check_amount("total", self.total)
         message = cast("object", self.message)
         if message is not None and not isinstance(message, str):
             msg = f"message is a string, not {type(message).__name__}: pass str(...) of it"
@@ -54,15 +54,6 @@ class Progress:
 def plain(text: str) -> str:
     """Return a text that can be encoded: file names, for instance, may have lone surrogates."""
     return str.encode(text, errors="backslashreplace").decode()
-
-
-def _check_count(name: str, value: object) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        msg = f"{name} is a number, not {type(value).__name__}"
-        raise TypeError(msg)
-    if not 0 <= value <= float_info.max:  # an int may be larger
-        msg = f"{name} is a finite number from 0, not {value!r}"
-        raise ValueError(msg)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

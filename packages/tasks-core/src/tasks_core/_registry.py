@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from threading import RLock
 
-from ._life import identify, is_over, remains
+from ._living import Living
+from ._memory import RememberedTask
 from ._phase import Phase
 from ._state import TaskState
 from ._task import Task
@@ -26,9 +27,9 @@ class TaskRegistry:
     Since 0.1.0.
     """
 
-    def __init__(self, living: Mapping[Task, object], history: int) -> None:
+    def __init__(self, history: int) -> None:
         """Made by `TaskRunner`, not by users."""
-        self._living = living
+        self._living = Living(self._retire)
         self._history = history
         # Those that have an id: what lives, and what is remembered. They change under the lock,
         # where no code of users runs; but a signal handler or a finaliser may come in between.
@@ -91,7 +92,7 @@ class TaskRegistry:
         return _select(ended, name, phase, state)
 
     def __iter__(self) -> Iterator[Task]:
-        return iter(list(self._living))
+        return iter(self._living)
 
     def __len__(self) -> int:
         return len(self._living)
@@ -100,22 +101,20 @@ class TaskRegistry:
         """Show how many tasks live, and how many are remembered."""
         return f"<TaskRegistry living={len(self)} ended={len(self._ended)}>"
 
-    # What the runner tells it.
-
-    def identify(self, task: Task) -> str:
+    def _identify(self, task: Task) -> str:
         """Give a task its id, by which it is found; of threads that ask all get the same."""
         with self._changing:
-            task_id = identify(task)
+            task_id = task._identify()
             self._known[task_id] = task
-        if is_over(task):  # the runner looks the other way round, so at least one of them retires
-            self.retire(task)
+        if task._is_over:  # the runner looks the other way round, so at least one of them retires
+            self._retire(task)
         return task_id
 
-    def retire(self, task: Task) -> None:
+    def _retire(self, task: Task) -> None:
         """Remember a task with an id, which is over, in place of knowing it."""
         # Both outside of the lock: it asks the error for its text, and what is forgotten may be the
         # last to hold a result.
-        kept, forgotten = remains(task), None
+        kept, forgotten = RememberedTask(task), None
         with self._changing:
             self._ended[task.id] = kept
             self._known.pop(task.id, None)

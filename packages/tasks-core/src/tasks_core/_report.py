@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
-from ._calling import describe
-from ._life import age, lives
+from ._function import describe
 from ._task import Task
 
 logger = logging.getLogger("tasks_core")
@@ -81,8 +80,8 @@ def _identify(task: Task) -> str:
 
 def _list(tasks: Sequence[Task]) -> str:
     return ", ".join(
-        f"{task.name} (id={task.id}, phase={task.phase}, age={age(task):.1f} s, "
-        f"{'still ' if lives(task) else ''}{task.state})"
+        f"{task.name} (id={task.id}, phase={task.phase}, age={task._age:.1f} s, "
+        f"{'still ' if task._lives else ''}{task.state})"
         for task in tasks
     )
 

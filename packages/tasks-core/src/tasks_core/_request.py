@@ -8,8 +8,9 @@ from contextvars import ContextVar
 from threading import Lock, get_ident
 from typing import Any, TypeAlias
 
+from ._exceptions import TasksUninitializedError
 from ._phase import AFTER_RESPONSE, AFTER_ROUTE, IMMEDIATE, Phase
-from ._scheduler import TasksScheduler
+from ._scheduler import TasksScheduler, current
 
 Message: TypeAlias = MutableMapping[str, Any]
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -19,6 +20,9 @@ ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 ANSWERS = frozenset({"http.response.start", "websocket.close", "websocket.http.response.start"})
 """The messages by which an exception handler may answer for the route."""
+
+REQUEST = "tasks_core.request"
+"""Where a scope has its request."""
 
 _FAILURE = 400  # the least status that says that a request has failed
 
@@ -146,7 +150,62 @@ class Request:
             await self.made.begun()  # the 500 is sent further out, once this is raised
 
 
-def watch(send: Send, request: Request) -> Send:
+def get_scheduler(scope: Scope) -> TasksScheduler:
+    """Return the scheduler of a request, always the same one.
+
+    Args:
+        scope: The ASGI scope of a request below a `TasksMiddleware`.
+
+    Raises:
+        TasksUninitializedError: There is no such middleware, or the lifespan has not run.
+
+    Since 0.1.0.
+    """
+    request = scope.get(REQUEST)
+    if not isinstance(request, Request):
+        raise TasksUninitializedError
+    return request.use()
+
+
+async def serve(  # noqa: PLR0913 - an ASGI call and what it is to know
+    app: ASGIApp,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    make: Callable[[], TasksScheduler],
+    *,
+    disconnects: tuple[type[Exception], ...] = (),
+) -> None:
+    """Serve a request with its scheduler, whose phases follow the messages.
+
+    For who writes an adapter to a framework that handles the lifespan by itself; elsewhere
+    `TasksMiddleware` does this.
+
+    Args:
+        app: The application, or the middleware further in.
+        scope: The request's scope, of type ``http`` or ``websocket``.
+        receive: The request's ``receive``.
+        send: The request's ``send``.
+        make: What makes the scheduler, once somebody asks for it: most requests use no tasks.
+        disconnects: As in `TasksMiddleware`.
+
+    Since 0.1.0.
+    """
+    request = scope[REQUEST] = Request(make, disconnects)
+    outer = current.set(request)
+    try:
+        await app(scope, receive, _watch(send, request))
+    except BaseException as error:
+        await request.fail(error)
+        raise
+    finally:
+        request.reach(AFTER_RESPONSE)
+        current.reset(outer)
+        if request.made is not None:
+            await request.made.settle()
+
+
+def _watch(send: Send, request: Request) -> Send:
     """Return a ``send`` by which the request sees its messages."""
 
     async def watched_send(message: Message) -> None:

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from math import inf
-from threading import RLock, get_ident
+from threading import RLock
 from types import TracebackType
 from typing import Final, Self
 
-from anyio import CancelScope, Event, current_time, move_on_after
-from anyio.lowlevel import checkpoint
+from anyio import CancelScope, Event, current_time
 
 from . import _report
-from ._backend import Backend, current_backend
-from ._calling import is_async
+from ._backend import Backend, LoopEndedError, current_backend
+from ._checks import check_count, check_seconds
 from ._config import TaskConfig
 from ._exceptions import RunnerClosedError
 from ._execution import execute
-from ._life import end, fail, handle, lives, spawn
+from ._function import describe, is_async
 from ._registry import TaskRegistry
-from ._settings import check_config, check_count, check_seconds
-from ._state import TaskState
+from ._settings import check_config
+from ._state import CANCELLED, PENDING, SKIPPED
 from ._task import Task
 from ._threads import Threads
-
-WARN_EVERY: Final = 10.0
-"""Seconds between two warnings of a shutdown that waits (contract 5.2)."""
 
 UNWIND_TIME: Final = 1.0
 """Seconds that shielded tasks have to clean up once `shutdown_timeout` has cancelled them."""
@@ -66,45 +62,40 @@ class TaskRunner:
     ) -> None:
         """Make a runner; it runs nothing until it is entered."""
         self.config: Final[TaskConfig] = check_config(config)
+        """The application's layer of task settings."""
         self._grace_period = check_seconds("grace_period", grace_period)
         self._timeout = (
             inf if shutdown_timeout is None else check_seconds("shutdown_timeout", shutdown_timeout)
         )
         self._thread_limit = check_count("thread_limit", thread_limit, of="threads", least=1)
         history = check_count("history", history, of="tasks", least=0)
+        self.registry: Final = TaskRegistry(history)
+        """What lives, and what is remembered of the tasks that have ended."""
+        self._living = self.registry._living
         # Held while a task is accepted or a phase is reached, from whatever thread: so no task
         # falls between a phase and the next, or between the last task and the end.
-        self.lock: Final = RLock()
+        self._lock: AbstractContextManager[object] = RLock()
         # Nothing that the end of a request waits for; where tests want that, see `testing`.
-        self.settle: Callable[[], Awaitable[None]] | None = None
-        # Every task in a state that is not final, or whose error handler is at work, in the order
-        # of scheduling; with the scope that cancels it once it has been started.
-        self.living: dict[Task, CancelScope | None] = {}
-        self.registry: Final = TaskRegistry(self.living, history)
-        """What lives, and what is remembered of the tasks that have ended."""
-        # The backend is there from entering the runner on; `_accepts` until it has drained.
-        self.backend: Backend
+        self._settle: Callable[[], Awaitable[None]] | None = None
+        # There from entering the runner on; it accepts until it has drained.
+        self._backend: Backend
+        self._threads: Threads
         self._accepts = False
-        # What other threads ask for, in order; the loop's thread does it before it goes on.
-        self._inbox: deque[Callable[[], object]] = deque()
         # Once a shutdown cancels: what is not shielded, then everything.
         self._cancels = False
         self._cancels_shielded = False
         # What the shutdown has cancelled, in order; its report is drawn from this.
         self._cut: dict[Task, None] = {}
-        # Set whenever nothing lives any more; made by who waits for it.
-        self._idle: Event | None = None
         self._drained: Event | None = None
 
     async def __aenter__(self) -> Self:
         """Start accepting tasks, for the event loop that is running."""
-        if hasattr(self, "backend"):
+        if hasattr(self, "_backend"):
             msg = "A TaskRunner can be entered once: make a new one for each lifespan."
             raise RuntimeError(msg)
-        self.backend = current_backend()
-        self.thread: int = get_ident()
-        self.threads: Threads = Threads(self._thread_limit)
-        await self.backend.open()
+        self._backend = current_backend()
+        self._threads = Threads(self._thread_limit)
+        await self._backend.open()
         self._accepts = True
         return self
 
@@ -118,10 +109,10 @@ class TaskRunner:
         try:
             with CancelScope(shield=True):
                 await self.drain()
-                if not self.backend.may_leave_tasks:
-                    await self._wait_until_idle(inf)
+                if not self._backend.may_leave_tasks:
+                    await self._until_idle(inf)
         finally:
-            await self.backend.close()
+            await self._backend.close()
 
     async def drain(self) -> None:
         """Bring every task to its end, as a shutdown does, and refuse tasks from then on.
@@ -139,56 +130,45 @@ class TaskRunner:
             return
         self._drained = Event()
         try:
-            await self._wait_until_idle(current_time() + self._grace_period)
+            await self._until_idle(current_time() + self._grace_period)
             self._cancels = True
             self._cancel_living()
             deadline = current_time() + self._timeout
             while not self._close_if_idle() and current_time() < deadline:
-                await self._wait_until_idle(deadline)
+                await self._until_idle(deadline)
         finally:
             # After the bound, or when the server itself has cut this short.
             self._cancels = self._cancels_shielded = True
             self._cancel_living()
             try:
                 with CancelScope(shield=True):
-                    await self._wait_until_idle(current_time() + UNWIND_TIME)
+                    await self._until_idle(current_time() + UNWIND_TIME)
             finally:
-                with self.lock:
+                with self._lock:
                     self._accepts = False
                     self._cancel_living()  # what a thread has scheduled at the last moment
                 self._drained.set()
-                cut = [task for task in self._cut if task.state is TaskState.CANCELLED]
-                _report.unfinished([*cut, *self.living])
+                cut = [task for task in self._cut if task.state is CANCELLED]
+                _report.unfinished([*cut, *self._living])
 
     def get(self, task_id: str) -> Task | None:
         """Return the task of this id, if it lives or is remembered: see `TaskRegistry.get`."""
         return self.registry.get(task_id)
 
-    def identify(self, task: Task) -> str:
-        """Give a task its id."""
-        return self.registry.identify(task)
-
-    async def _wait_until_idle(self, deadline: float) -> None:
+    async def _until_idle(self, deadline: float) -> None:
         """Wait until nothing lives, or the deadline, with warnings."""
-        await checkpoint()
-        self._forget_lost()
-        while self.living and (left := deadline - current_time()) > 0:
-            self._idle = Event()
-            with move_on_after(min(left, WARN_EVERY)) as late:
-                await self._idle.wait()
-            self._forget_lost()
-            if late.cancelled_caught and self.living and current_time() < deadline:
-                _report.waiting(list(self.living))
+        await self._living.until_idle(deadline, self._forget_lost)
 
     def _forget_lost(self) -> None:
         """End what the event loop cancelled before its first step: its coroutine never ran."""
-        for task in [task for task in list(self.living) if self.backend.has_ended(handle(task))]:
-            _report.cancelled_from_outside(task)
-            self.end(task)
+        for task in self._living:
+            if self._backend.has_ended(task._handle):
+                _report.cancelled_from_outside(task)
+                self._living.end(task)
 
     def _close_if_idle(self) -> bool:
-        with self.lock:
-            self._accepts = bool(self.living)
+        with self._lock:
+            self._accepts = bool(self._living)
         return not self._accepts
 
     def _spares(self, task: Task) -> bool:
@@ -196,14 +176,14 @@ class TaskRunner:
         return not self._cancels or (task.config.shielded and not self._cancels_shielded)
 
     def _cancel_living(self) -> None:
-        for task in list(self.living):
+        for task in self._living:
             if not self._spares(task):
                 self._cut[task] = None
-                self._cancel(task)
+                self._living.cancel(task)
 
     # What schedulers and tasks ask of the runner, from any thread.
 
-    def accept(self, task: Task) -> None:
+    def _accept(self, task: Task) -> None:
         """Take a task in; the caller holds the lock.
 
         Raises:
@@ -211,83 +191,66 @@ class TaskRunner:
         """
         if not self._accepts:
             raise RunnerClosedError(task.name)
-        self.living[task] = None
+        self._living.add(task)
 
-    def start(self, tasks: Sequence[Task]) -> None:
+    def _start(self, tasks: Sequence[Task]) -> None:
         """Begin tasks, in their order."""
-        if get_ident() == self.thread and not self._inbox:
-            self._start(tasks)
+        if self._backend.acts_at_once:
+            self._start_here(tasks)
         else:
-            self.on_loop(partial(self._start, tasks))
+            self._on_loop(partial(self._start_here, tasks))
 
-    def skip(self, task: Task, why: str) -> None:
+    def _skip(self, task: Task, why: str) -> None:
         """End a task that is not to run, and say why (contract 1.6)."""
-        self.on_loop(partial(self._skip, task, why))
+        self._on_loop(partial(self._skip_here, task, why))
 
-    def cancel(self, task: Task) -> bool:
+    def _cancel(self, task: Task) -> bool:
         """Cancel a task; return whether that can take effect."""
-        effective = task.state is TaskState.PENDING or is_async(task.func)
-        if lives(task):
-            self.on_loop(partial(self._cancel, task))
+        effective = task._state is PENDING or is_async(task.func)
+        if task._lives:
+            self._on_loop(partial(self._living.cancel, task))
             return effective
         return False
 
-    async def begun(self) -> None:
+    async def _begun(self) -> None:
         """Wait until all that was started has run its first step, sync functions in a thread."""
-        self._read_inbox()
-        await self.backend.begun()
-        await self.threads.handed_over()
+        self._backend.read_inbox()
+        await self._backend.begun()
+        await self._threads.handed_over()
 
-    def on_loop(self, act: Callable[[], object]) -> None:
+    def _on_loop(self, action: Callable[[], object]) -> None:
         """Do something on the loop's thread, before that goes on; at once if this is it."""
-        self._inbox.append(act)
-        if get_ident() == self.thread:
-            self._read_inbox()
-            return
         try:
-            self.backend.call_soon(self._read_inbox)
-        except RuntimeError:
-            # The loop has ended. The drain has cancelled and reported what came too late for it.
+            self._backend.act(action)
+        except LoopEndedError:
+            # The drain has cancelled and reported what came too late for it.
             if self._accepts:
                 raise
 
     # What happens on the loop's thread only.
 
-    def _read_inbox(self) -> None:
-        while self._inbox:
-            self._inbox.popleft()()
-
-    def _start(self, tasks: Sequence[Task]) -> None:
+    def _start_here(self, tasks: Sequence[Task]) -> None:
         for task in tasks:
-            if not lives(task):
+            if task._state is not PENDING:
                 continue  # cancelled while it waited for its phase
             if self._cancels and not self._spares(task):
                 self._cut[task] = None
-                self._cancel(task)
+                self._living.cancel(task)
                 continue
+            name = task.config.name  # not `task.name`: this is done for each task
+            name = describe(task.func) if name is None else name
+            coro = execute(task, self)
             try:
-                spawn(task, self.backend, execute(task, self))
+                handle = self._backend.spawn(coro, name=name, context=task._context)
             except Exception as error:  # noqa: BLE001 - an event loop's task factory is anyone's
-                fail(task, error)
+                coro.close()
+                task._fail(error)
                 _report.failed(task, error)
-                self.end(task)
+                self._living.end(task)
+            else:
+                task._spawned(handle)
 
-    def _skip(self, task: Task, why: str) -> None:
-        if lives(task):
-            self.end(task, TaskState.SKIPPED)
+    def _skip_here(self, task: Task, why: str) -> None:
+        if task._lives:
+            self._living.end(task, SKIPPED)
             _report.skipped(task, why)
-
-    def _cancel(self, task: Task) -> None:
-        scope = self.living.get(task)
-        if scope is not None:
-            scope.cancel()
-        elif lives(task):
-            self.end(task)
-
-    def end(self, task: Task, otherwise: TaskState = TaskState.CANCELLED) -> None:
-        """Forget a task: it is over."""
-        self.living.pop(task, None)
-        if end(task, otherwise):
-            self.registry.retire(task)
-        if not self.living and self._idle is not None:
-            self._idle.set()

@@ -1,25 +1,21 @@
 """One request's view of the runner: schedule tasks now or for a phase, and reach the phases."""
 
-# pyright: reportPrivateUsage=false
-# ruff: noqa: SLF001
-# Within this module: a batch is its scheduler's other face.
-
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Any, ParamSpec, Protocol, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
 
-from ._backend import Backend
-from ._calling import check_call
-from ._config import RunOn, TaskConfig, TaskErrorHandler
+from ._config import TaskConfig, TaskSettings
 from ._exceptions import TasksUninitializedError
-from ._life import lives
+from ._function import check_call
 from ._phase import AFTER_RESPONSE, AFTER_ROUTE, IMMEDIATE, Phase
 from ._registry import TaskRegistry
-from ._task import Task, TaskHost
+from ._task import Task
+
+if TYPE_CHECKING:
+    from ._runner import TaskRunner
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,26 +32,18 @@ class SchedulerSource(Protocol):
 current: ContextVar[TasksScheduler | SchedulerSource] = ContextVar("tasks_core.current_tasks")
 
 
-class SchedulerHost(TaskHost, Protocol):
-    """What a scheduler needs of the runner; `TaskRunner` is it."""
+class Executor(Protocol):
+    """What a scheduler hands its tasks to: its `TaskRunner`, or what a test puts before that."""
 
-    @property
-    def config(self) -> TaskConfig: ...
-    @property
-    def lock(self) -> AbstractContextManager[object]: ...
-    @property
-    def registry(self) -> TaskRegistry: ...
-    @property
-    def backend(self) -> Backend: ...
-    @property
-    def settle(self) -> Callable[[], Awaitable[None]] | None: ...
-    def accept(self, task: Task) -> None: ...
-    def start(self, tasks: Sequence[Task]) -> None: ...
-    def skip(self, task: Task, why: str) -> None: ...
-    async def begun(self) -> None: ...
+    _settle: Callable[[], Awaitable[None]] | None
+
+    def _accept(self, task: Task) -> None: ...
+    def _start(self, tasks: Sequence[Task]) -> None: ...
+    def _skip(self, task: Task, why: str) -> None: ...
+    async def _begun(self) -> None: ...
 
 
-observing: ContextVar[Callable[[SchedulerHost], SchedulerHost]] = ContextVar("tasks_core.observing")
+observing: ContextVar[Callable[[TaskRunner], Executor]] = ContextVar("tasks_core.observing")
 """What stands between a new scheduler and its runner; `tasks_core.testing` sets it."""
 
 
@@ -78,6 +66,7 @@ class TasksScheduler:
 
     __slots__ = (
         "_begun",
+        "_executor",
         "_failed",
         "_for_response",
         "_for_route",
@@ -89,10 +78,11 @@ class TasksScheduler:
 
     _outer: Token[TasksScheduler | SchedulerSource]  # there while it is entered
 
-    def __init__(self, runner: SchedulerHost, config: TaskConfig | None = None) -> None:
+    def __init__(self, runner: TaskRunner, config: TaskConfig | None = None) -> None:
         """Make a scheduler, before the first phase."""
         observe = observing.get(None)
-        self._runner: SchedulerHost = runner if observe is None else observe(runner)
+        self._runner = runner
+        self._executor: Executor = runner if observe is None else observe(runner)
         self.config: TaskConfig = runner.config if config is None else runner.config.merge(config)
         """The settings that a task of this request has before its own."""
         # The last phase that has begun, and the request's outcome as of then. Both change under
@@ -134,14 +124,14 @@ class TasksScheduler:
         return self._runner.registry.get(task_id)
 
     @property
-    def after_route(self) -> TasksBatch:
+    def after_route(self) -> PhaseScheduler:
         """Tasks that begin once the route has returned, before anything is sent (contract 1.2)."""
-        return TasksBatch(self, AFTER_ROUTE, self.config)
+        return PhaseScheduler(self, AFTER_ROUTE, self.config)
 
     @property
-    def after_response(self) -> TasksBatch:
+    def after_response(self) -> PhaseScheduler:
         """Tasks that begin once the request is over, its dependencies closed (contract 1.3)."""
-        return TasksBatch(self, AFTER_RESPONSE, self.config)
+        return PhaseScheduler(self, AFTER_RESPONSE, self.config)
 
     @overload
     def schedule(
@@ -168,20 +158,12 @@ class TasksScheduler:
         """
         return self._schedule(IMMEDIATE, self.config, func, args, kwargs)
 
-    def task(
-        self,
-        *,
-        name: str | None = None,
-        shield: bool | None = None,
-        on_error: TaskErrorHandler | None = None,
-        run_on: RunOn | None = None,
-    ) -> TasksBatch:
+    def task(self, **settings: Unpack[TaskSettings]) -> PhaseScheduler:
         """Return a configured way to schedule, which can be kept and used again (contract 3.4).
 
         See `TaskConfig` for the settings; those left out stay as the application has set them.
         """
-        batch = TasksBatch(self, IMMEDIATE, self.config)
-        return batch.task(name=name, shield=shield, on_error=on_error, run_on=run_on)
+        return PhaseScheduler(self, IMMEDIATE, self.config).task(**settings)
 
     def reach(self, phase: Phase, *, failed: bool = False) -> None:
         """Let a phase begin, and those before it that have not.
@@ -195,7 +177,7 @@ class TasksScheduler:
             phase: The phase that begins. One that has begun already is left alone.
             failed: Whether the request has failed; once it has, it stays so (contract 1.6).
         """
-        with self._runner.lock:
+        with self._runner._lock:
             if self._begun >= phase:
                 return
             self._begun = phase
@@ -217,12 +199,12 @@ class TasksScheduler:
         """
         if self._handed:
             self._handed = False
-            await self._runner.begun()
+            await self._executor._begun()
 
     async def settle(self) -> None:
         """Wait for the request's tasks where a test asks for that; awaited when all is over."""
-        if self._runner.settle is not None:
-            await self._runner.settle()
+        if self._executor._settle is not None:
+            await self._executor._settle()
 
     def _schedule(
         self,
@@ -233,16 +215,15 @@ class TasksScheduler:
         kwargs: dict[str, Any],
     ) -> Task[P, Any]:
         check_call(func, args, kwargs)
-        runner = self._runner
-        task = Task(runner, phase, config, func, args, kwargs)
-        with runner.lock:
-            runner.accept(task)
+        task = Task(self._runner, phase, config, func, args, kwargs)
+        with self._runner._lock:
+            self._executor._accept(task)
             if self._begun < phase:
                 (self._for_route if phase is AFTER_ROUTE else self._for_response).append(task)
                 return task
         if phase is IMMEDIATE:
             self._handed = True
-            runner.start((task,))
+            self._executor._start((task,))
         else:
             self._begin([task])
         return task
@@ -254,20 +235,20 @@ class TasksScheduler:
         due = [task for task in tasks if task.config.run_on in outcomes]
         if due:
             self._handed = True
-            self._runner.start(due)
+            self._executor._start(due)
         if len(due) < len(tasks):
             outcome = "failed" if failed else "succeeded"
             for task in tasks:
                 if task.config.run_on not in outcomes:
                     run_on = task.config.run_on or "success"
-                    self._runner.skip(task, f"its request {outcome}, and it runs on {run_on}")
+                    self._executor._skip(task, f"its request {outcome}, and it runs on {run_on}")
 
     def __repr__(self) -> str:
         """Show the last phase that has begun, and the outcome."""
         return f"<TasksScheduler begun={self._begun} failed={self._failed}>"
 
 
-class TasksBatch:
+class PhaseScheduler:
     """One phase of a request, with settings: schedules tasks for it.
 
     Since 0.1.0.
@@ -289,7 +270,7 @@ class TasksBatch:
             return ()
         scheduler = self._scheduler
         waiting = scheduler._for_route if self.phase is AFTER_ROUTE else scheduler._for_response
-        return tuple(task for task in list(waiting) if lives(task))
+        return tuple(task for task in list(waiting) if task._lives)
 
     @overload
     def schedule(
@@ -308,21 +289,14 @@ class TasksBatch:
         """
         return self._scheduler._schedule(self.phase, self.config, func, args, kwargs)
 
-    def task(
-        self,
-        *,
-        name: str | None = None,
-        shield: bool | None = None,
-        on_error: TaskErrorHandler | None = None,
-        run_on: RunOn | None = None,
-    ) -> TasksBatch:
+    def task(self, **settings: Unpack[TaskSettings]) -> PhaseScheduler:
         """Return the same phase with these settings over the present ones (contract 3.4)."""
-        layer = TaskConfig(name=name, shield=shield, on_error=on_error, run_on=run_on)
-        return TasksBatch(self._scheduler, self.phase, self.config.merge(layer))
+        config = self.config.merge(TaskConfig(**settings))
+        return PhaseScheduler(self._scheduler, self.phase, config)
 
     def __repr__(self) -> str:
         """Show the phase and the settings."""
-        return f"<TasksBatch phase={self.phase} config={self.config}>"
+        return f"<PhaseScheduler phase={self.phase} config={self.config}>"
 
 
 def current_tasks() -> TasksScheduler:

@@ -1,33 +1,32 @@
 """A task: one scheduled call with its configuration, its state, and how to wait for it."""
 
-# pyright: reportPrivateUsage=false
-# ruff: noqa: SLF001
-# Within this module: the functions below the class are its own.
-
 from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextvars import ContextVar, copy_context
+from contextvars import Context, ContextVar, copy_context
+from secrets import token_hex
 from threading import RLock, get_ident
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, cast
 
 from anyio import Event
 from anyio.lowlevel import checkpoint
 
 from ._backend import runs_here
-from ._calling import call, describe, show, type_name
 from ._config import TaskConfig
-from ._exceptions import NoCurrentTaskError, TaskCancelled, TaskFailed, TaskSkipped
+from ._exceptions import NoCurrentTaskError, TaskCancelled, TaskSkipped
+from ._function import describe, show, type_name
 from ._phase import Phase
 from ._record import Progress, TaskRecord, date, plain
-from ._state import CANCELLED, FAILED, PENDING, SKIPPED, TaskState
-from ._threads import Threads
+from ._state import CANCELLED, FAILED, PENDING, RUNNING, SKIPPED, SUCCEEDED, TaskState
+from ._threads import call
 
 if TYPE_CHECKING:
     # Defaults of type parameters are in `typing` from Python 3.13; only checkers need them.
     from typing_extensions import ParamSpec, TypeVar
+
+    from ._runner import TaskRunner
 
     P = ParamSpec("P", default=...)
     R_co = TypeVar("R_co", covariant=True, default=Any)
@@ -43,16 +42,7 @@ else:
 _making = RLock()
 
 
-class TaskHost(Protocol):
-    """What a task needs of the runner that it belongs to."""
-
-    @property
-    def threads(self) -> Threads: ...
-    @property
-    def thread(self) -> int: ...
-    def cancel(self, task: Task) -> bool: ...
-    def identify(self, task: Task) -> str: ...
-    def on_loop(self, act: Callable[[], object]) -> None: ...
+_NO_CONTEXT = Context()
 
 
 class Task(Generic[P, R_co]):
@@ -78,11 +68,11 @@ class Task(Generic[P, R_co]):
         "_ended_at",
         "_exception",
         "_handle",
-        "_host",
         "_id",
         "_kwargs",
         "_progress",
         "_result",
+        "_runner",
         "_scheduled_at",
         "_started",
         "_state",
@@ -95,7 +85,7 @@ class Task(Generic[P, R_co]):
 
     def __init__(  # noqa: PLR0913, PLR0917 - the attributes above
         self,
-        host: TaskHost,
+        runner: TaskRunner,
         phase: Phase,
         config: TaskConfig,
         func: Callable[P, Awaitable[R_co] | R_co],
@@ -109,7 +99,7 @@ class Task(Generic[P, R_co]):
         self.config: TaskConfig = config
         self.phase: Phase = phase
         self._id = ""  # made when somebody asks for it
-        self._host = host
+        self._runner = runner
         # The copy of the context in which it was scheduled, until it has been started in it (2.4).
         self._context = copy_context()
         # The moments of its life, by a clock that never jumps. With the last one all is over, the
@@ -137,7 +127,7 @@ class Task(Generic[P, R_co]):
     @property
     def id(self) -> str:
         """An unguessable identifier, unique for ever: 32 hexadecimal digits."""
-        return self._id or self._host.identify(self)
+        return self._id or self._runner.registry._identify(self)
 
     @property
     def name(self) -> str:
@@ -170,7 +160,7 @@ class Task(Generic[P, R_co]):
         Raises:
             RuntimeError: Another event loop than the task's runs here.
         """
-        return self._started or observe(self)
+        return self._started or self._make_started()
 
     async def wait(self) -> R_co:
         """Wait until the task has ended, its error handler included, and return its result.
@@ -186,17 +176,13 @@ class Task(Generic[P, R_co]):
             TaskSkipped: The task was skipped, for its request's outcome.
             RuntimeError: Another event loop than the task's runs here.
         """
-        await until_over(self)
+        await self._until_over()
         if self._state is CANCELLED:
             raise TaskCancelled(self.name)
         if self._state is SKIPPED:
             raise TaskSkipped(self.name)
         if self._exception is not None:
-            error = _stand_in(self)
-            if error is not None:  # a new one: what is remembered must not get the waiter's frames
-                raise TaskFailed(error.kind, error.text)
-            # Not with the frames of all who have waited before.
-            raise self._exception.with_traceback(self._traceback)
+            self._raise(self._exception)
         return cast("R_co", self._result)
 
     def cancel(self) -> bool:
@@ -207,7 +193,7 @@ class Task(Generic[P, R_co]):
         the same: one that calls `anyio.from_thread.check_cancelled` now and then ends there, and
         the task is cancelled.
         """
-        return self._host.cancel(self)
+        return self._runner._cancel(self)
 
     @property
     def progress(self) -> Progress | None:
@@ -234,7 +220,7 @@ class Task(Generic[P, R_co]):
         progress = Progress(done, total, message)
         if self._ended_at is None:
             self._progress = progress
-            announce(self)
+            self._announce()
 
     def updates(self) -> AsyncIterator[Progress]:
         """Iterate over the task's progress as it is reported, until the task has ended.
@@ -251,12 +237,12 @@ class Task(Generic[P, R_co]):
     def record(self) -> TaskRecord:
         """Return a snapshot of the task, as it may be shown to others."""
         # A thread may ask while the task goes on. So in this order: once it has an end nothing
-        # changes, and `_life` sets what belongs to a state before the state.
+        # changes, and what belongs to a state is set before the state.
         ended = self._ended_at
         state = self._state
         began = None if state is PENDING else self._began_at
         now = time.monotonic() if ended is None else ended
-        kind, text = tell(self) if state is FAILED else (None, None)
+        kind, text = self._tell() if state is FAILED else (None, None)
         return TaskRecord(
             id=self.id,
             name=plain(self.name),
@@ -281,12 +267,122 @@ class Task(Generic[P, R_co]):
         Raises:
             Exception: What the function raises.
         """
-        result: R_co = await call(self.func, self.args, self.kwargs, self._host.threads)
+        result: R_co = await call(self.func, self.args, self.kwargs, self._runner._threads)
         return result
 
     def __repr__(self) -> str:
         """Name the task, without its arguments: they may hold secrets (contract 4.2)."""
         return f"<Task {self.name} id={self.id} phase={self.phase} state={self._state}>"
+
+    # What moves it through its life: the runner's, on the event loop's thread only. So a state has
+    # one writer, and a final one never changes.
+
+    def _spawned(self, handle: object) -> None:
+        """Note what runs it, in its context."""
+        # It may be over already, where the loop's tasks start eagerly.
+        self._handle = None if self._ended_at is not None else handle
+        self._context = _NO_CONTEXT
+
+    def _begin(self) -> None:
+        """Note that the function is being called."""
+        current.set(self)
+        self._began_at = time.monotonic()
+        self._state = RUNNING
+        if self._started is not None:
+            self._started.set()
+
+    def _succeed(self, result: Any) -> None:  # noqa: ANN401 - what the function returned
+        """Note that the function has returned."""
+        self._result = result
+        self._state = SUCCEEDED  # last: a thread that sees the state has the result
+
+    def _fail(self, error: Exception) -> None:
+        """Note that the function has raised."""
+        self._exception = error
+        self._traceback = error.__traceback__
+        self._state = FAILED  # last, as above
+
+    def _end(self, otherwise: TaskState = CANCELLED) -> None:
+        """Let waiters go on, the task is over; if nothing has become of it yet, this has."""
+        if self._lives:
+            self._state = otherwise
+        self._handle = None
+        self._context = _NO_CONTEXT  # it holds the request's values; a handle may be kept for long
+        self._ended_at = time.monotonic()
+        if self._changed is not None:
+            self._announce()
+
+    # What those ask who run it, log it and wait for it.
+
+    @property
+    def _lives(self) -> bool:
+        """Whether it has not reached a final state yet."""
+        return self._state is PENDING or self._state is RUNNING
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether everything is over, the error handler included."""
+        return self._ended_at is not None
+
+    @property
+    def _age(self) -> float:
+        """The seconds since it was scheduled."""
+        return time.monotonic() - self._scheduled_at
+
+    def _identify(self) -> str:
+        """Give it its id, if it has none yet."""
+        if not self._id:
+            self._id = token_hex(16)
+        return self._id
+
+    def _make_started(self) -> Event:
+        """Make the event; of threads that ask at the same time all get the same."""
+        self._refuse_other_loops()
+        with _making:
+            if self._started is None:
+                self._started = Event()
+        if self._began_at is not None:  # `_begin` looks the other way round: one of the two sets it
+            self._started.set()
+        return self._started
+
+    def _announce(self) -> None:
+        """Wake who waits for a change, from any thread."""
+        with _making:  # of several threads one takes the event
+            event, self._changed = self._changed, None
+        if event is not None:
+            self._runner._on_loop(event.set)
+
+    async def _until_changed(self, progress: Progress | None) -> None:
+        """Wait until it is over, or its progress another one than this."""
+        self._refuse_other_loops()
+        event = self._changed
+        if event is None:
+            event = self._changed = Event()
+        # `_announce` looks the other way round, so one of the two sees what the other has done.
+        if self._ended_at is None and self._progress is progress:
+            await event.wait()
+
+    async def _until_over(self) -> None:
+        """Wait until it is over, however it ends."""
+        while self._ended_at is None:
+            await self._until_changed(self._progress)
+
+    def _refuse_other_loops(self) -> None:
+        """Refuse to make an event for an event loop that is not its own; it would break both."""
+        if get_ident() != self._runner._backend.thread and runs_here():
+            msg = (
+                "The task belongs to another event loop than the one that runs here: wait for it "
+                "there, or in a thread by anyio.from_thread.run(task.wait)."
+            )
+            raise RuntimeError(msg)
+
+    def _raise(self, error: Exception) -> NoReturn:
+        """Raise its failure to who waits, without the frames of all who have waited before."""
+        raise error.with_traceback(self._traceback)
+
+    def _tell(self) -> tuple[str, str]:
+        """Return the type and the text of what it has raised."""
+        return plain(type_name(self._exception)), plain(show(self._exception))
 
 
 class _Updates(AsyncIterator[Progress]):
@@ -300,16 +396,16 @@ class _Updates(AsyncIterator[Progress]):
         await checkpoint()
         while True:
             # First: what was reported before the end is given.
-            over = self._task._ended_at is not None
+            over = self._task._is_over
             if not over:
-                refuse_other_loops(self._task)
+                self._task._refuse_other_loops()
             progress = self._task._progress
             if progress is not None and progress is not self._seen:
                 self._seen = progress
                 return progress
             if over:
                 raise StopAsyncIteration
-            await changed(self._task, progress)
+            await self._task._until_changed(progress)
 
 
 current: ContextVar[Task] = ContextVar("tasks_core.current_task")
@@ -327,64 +423,3 @@ def current_task() -> Task:
     if task is None:
         raise NoCurrentTaskError
     return task
-
-
-def observe(task: Task) -> Event:
-    """Give the task its event; of threads that ask at the same time all get the same."""
-    refuse_other_loops(task)
-    with _making:
-        if task._started is None:
-            task._started = Event()
-    if task._began_at is not None:  # `begin` looks the other way round, so one of the two sets it
-        task._started.set()
-    return task._started
-
-
-async def changed(task: Task, progress: Progress | None) -> None:
-    """Wait until the task is over, or its progress another one than this."""
-    refuse_other_loops(task)
-    event = task._changed
-    if event is None:
-        event = task._changed = Event()
-    # `announce` looks the other way round, so one of the two sees what the other has done.
-    if task._ended_at is None and task._progress is progress:
-        await event.wait()
-
-
-async def until_over(task: Task) -> None:
-    """Wait until the task is over, however it ends."""
-    while task._ended_at is None:
-        await changed(task, task._progress)
-
-
-def announce(task: Task) -> None:
-    """Wake who waits for a change of the task, from any thread."""
-    with _making:  # of several threads one takes the event
-        event, task._changed = task._changed, None
-    if event is not None:
-        task._host.on_loop(event.set)
-
-
-def tell(task: Task) -> tuple[str, str]:
-    """Return the type and the text of what a task that has failed has raised."""
-    error = _stand_in(task)
-    if error is not None:
-        return error.kind, error.text
-    return plain(type_name(task._exception)), plain(show(task._exception))
-
-
-def _stand_in(task: Task) -> TaskFailed | None:
-    """Return what stands for the error of a task that had failed before it was looked up."""
-    # A task may raise a `TaskFailed` of its own, which it got by waiting; that has a traceback.
-    error = task._exception
-    return error if isinstance(error, TaskFailed) and task._traceback is None else None
-
-
-def refuse_other_loops(task: Task) -> None:
-    """Refuse to make an event for an event loop that is not the task's; it would break both."""
-    if get_ident() != task._host.thread and runs_here():
-        msg = (
-            "The task belongs to another event loop than the one that runs here: wait for it "
-            "there, or in a thread by anyio.from_thread.run(task.wait)."
-        )
-        raise RuntimeError(msg)

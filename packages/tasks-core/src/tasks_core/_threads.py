@@ -1,15 +1,19 @@
-"""The worker threads of sync functions: a limit of their own, and an order."""
+"""How functions are called where they belong; for sync ones worker threads, with a limit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
+from inspect import isawaitable
 from math import inf
 from threading import Lock
+from typing import Any
 
 from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import checkpoint
 
 from ._exceptions import TaskAborted
+from ._function import is_async
 
 # How many turns of the event loop anyio takes to hand a function to a thread: one to start, one
 # for the limiter. tests/tasks_core/test_order.py fails where it takes more.
@@ -87,3 +91,24 @@ class _Call:
         """Let those behind go on if this call was cancelled before a thread had taken it."""
         if self.gate.locked():
             self.gate.release()
+
+
+async def call(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], threads: Threads
+) -> Any:  # noqa: ANN401 - whatever the function returns
+    """Call ``func`` where it belongs, and await what it returns if that can be awaited (2.1)."""
+    if is_async(func):
+        return await func(*args, **kwargs)
+    return await call_in_thread(func, args, kwargs, threads, lambda: None)
+
+
+async def call_in_thread(
+    func: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    threads: Threads,
+    begin: Callable[[], None],
+) -> Any:  # noqa: ANN401 - whatever the function returns
+    """Call a sync ``func`` in a thread; ``begin()`` is called just before."""
+    result = await threads.run(partial(func, *args, **kwargs), begin)
+    return await result if result is not None and isawaitable(result) else result

@@ -11,11 +11,20 @@ from collections.abc import Callable
 from functools import partial
 from typing import Unpack
 
-from ._exceptions import TasksAlreadyAddedError, TasksUninitializedError
-from ._phase import AFTER_RESPONSE
-from ._request import ASGIApp, Message, Receive, Request, Scope, Send, watch
+from ._exceptions import TasksAlreadyAddedError
+from ._lifespan import Lifespan, lifespan_scheduler
+from ._request import (
+    REQUEST,
+    ASGIApp,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    get_scheduler,
+    serve,
+)
 from ._runner import TaskRunner
-from ._scheduler import TasksScheduler, current
+from ._scheduler import TasksScheduler
 from ._settings import RunnerSettings
 
 __all__ = [
@@ -31,25 +40,7 @@ __all__ = [
     "serve",
 ]
 
-_REQUEST = "tasks_core.request"
 _MAKE = "tasks_core.make_scheduler"
-
-
-def get_scheduler(scope: Scope) -> TasksScheduler:
-    """Return the scheduler of a request, always the same one.
-
-    Args:
-        scope: The ASGI scope of a request below a `TasksMiddleware`.
-
-    Raises:
-        TasksUninitializedError: There is no such middleware, or the lifespan has not run.
-
-    Since 0.1.0.
-    """
-    request = scope.get(_REQUEST)
-    if not isinstance(request, Request):
-        raise TasksUninitializedError
-    return request.use()
 
 
 class TasksMiddleware:
@@ -93,7 +84,7 @@ class TasksMiddleware:
             make is None
             or kind not in {"http", "websocket"}
             # by an outer middleware; if that call is over, this is a new attempt
-            or (_REQUEST in scope and not scope[_REQUEST].over)
+            or (REQUEST in scope and not scope[REQUEST].over)
         ):
             await self._app(scope, receive, send)
             return
@@ -106,48 +97,10 @@ class TasksMiddleware:
                 scope["state"][_MAKE] = make
             try:
                 with lifespan_scheduler(runner):
-                    await _Lifespan(runner, receive, send).serve(self._app, scope)
+                    await Lifespan(runner, receive, send).serve(self._app, scope)
             finally:
                 # Another lifespan may have begun.
                 self._make = None if self._make is make else self._make
-
-
-async def serve(  # noqa: PLR0913 - an ASGI call and what it is to know
-    app: ASGIApp,
-    scope: Scope,
-    receive: Receive,
-    send: Send,
-    make: Callable[[], TasksScheduler],
-    *,
-    disconnects: tuple[type[Exception], ...] = (),
-) -> None:
-    """Serve a request with its scheduler, whose phases follow the messages.
-
-    For who writes an adapter to a framework that handles the lifespan by itself; elsewhere
-    `TasksMiddleware` does this.
-
-    Args:
-        app: The application, or the middleware further in.
-        scope: The request's scope, of type ``http`` or ``websocket``.
-        receive: The request's ``receive``.
-        send: The request's ``send``.
-        make: What makes the scheduler, once somebody asks for it: most requests use no tasks.
-        disconnects: As in `TasksMiddleware`.
-
-    Since 0.1.0.
-    """
-    request = scope[_REQUEST] = Request(make, disconnects)
-    outer = current.set(request)
-    try:
-        await app(scope, receive, watch(send, request))
-    except BaseException as error:
-        await request.fail(error)
-        raise
-    finally:
-        request.reach(AFTER_RESPONSE)
-        current.reset(outer)
-        if request.made is not None:
-            await request.made.settle()
 
 
 def add_again(settings: RunnerSettings) -> None:
@@ -160,51 +113,3 @@ def add_again(settings: RunnerSettings) -> None:
     """
     if any(value is not None for value in settings.values()):
         raise TasksAlreadyAddedError
-
-
-def lifespan_scheduler(runner: TaskRunner) -> TasksScheduler:
-    """Return a scheduler for the application's lifespan, where every phase has begun.
-
-    Enter it around the application's own lifespan code, so that `current_tasks` finds it there
-    (contract 5.1).
-
-    Since 0.1.0.
-    """
-    scheduler = TasksScheduler(runner)
-    scheduler.reach(AFTER_RESPONSE)
-    return scheduler
-
-
-class _Lifespan:
-    """The lifespan as the application sees it: before its shutdown, all tasks have ended."""
-
-    def __init__(self, runner: TaskRunner, receive: Receive, send: Send) -> None:
-        self._runner = runner
-        self._receive = receive
-        self._send = send
-        # Whether the application has asked for a message or sent one: it speaks the protocol.
-        self._spoken = False
-
-    async def send(self, message: Message) -> None:
-        self._spoken = True
-        await self._send(message)
-
-    async def receive(self) -> Message:
-        self._spoken = True
-        message = await self._receive()
-        if message["type"] == "lifespan.shutdown":
-            await self._runner.drain()
-        return message
-
-    async def serve(self, app: ASGIApp, scope: Scope) -> None:
-        try:
-            await app(scope, self.receive, self.send)
-        except Exception:
-            # An application without a lifespan refuses the scope, which is its right; what one
-            # with a lifespan raises is its own affair (contract 5.7).
-            if self._spoken:
-                raise
-        if not self._spoken:
-            for message in ("lifespan.startup.complete", "lifespan.shutdown.complete"):
-                await self.receive()
-                await self._send({"type": message})

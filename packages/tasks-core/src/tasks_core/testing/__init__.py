@@ -18,12 +18,12 @@ end, also where the block is left before. For pytest there are the fixtures ``dr
 ``inline_tasks`` and ``recorded_tasks``, each a block around the test function.
 """
 
-from ._block import TasksBlock, drain, inline
+from ._drain import TasksBlock, drain, inline
 from ._lifespan import lifespan
-from ._recorded import RecordedBatch, RecordedTasks, record
+from ._record import RecordedPhase, RecordedTasks, record
 
 __all__ = [
-    "RecordedBatch",
+    "RecordedPhase",
     "RecordedTasks",
     "TasksBlock",
     "drain",

@@ -1,117 +1,156 @@
-"""The blocks in which tasks run: leaving one waits for them."""
+"""What all blocks share: where one is in force, what it sees, and how it is left."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
-from traceback import format_exception
-from typing import cast
+from contextlib import suppress
+from contextvars import Token
+from types import TracebackType
+from typing import Self, TypeAlias, cast
 
-from tasks_core._scheduler import SchedulerHost
+from tasks_core._runner import TaskRunner
+from tasks_core._scheduler import Executor, observing
 from tasks_core._task import Task
 
-from ._waiting import GUARD, Waiting
-from ._watch import Block, Observer
+from ._wait import Waiting
+
+Observe: TypeAlias = Callable[[TaskRunner], Executor]
 
 
-class TasksBlock(Block):
-    """The block of a test, ``with`` or ``async with``; made by `drain` and `inline`.
+class Watch:
+    """Lets a block stand between new schedulers and their runners, from its beginning to its end.
 
-    It can be entered once. Leaving it raises what a task has raised; of several tasks, as an
-    `ExceptionGroup`. When the block itself has raised, tasks that failed are notes of that error.
-
-    Attributes:
-        tasks: The block's tasks, in the order in which they were scheduled.
-
-    Since 0.1.0.
+    Args:
+        observe: Returns what stands there, in the place of the runner.
     """
 
-    def __init__(self, timeout: float, *, raise_errors: bool, waits_in_requests: bool) -> None:
-        """Made by `drain` and `inline`."""
-        super().__init__(timeout)
-        self.tasks: list[Task] = self._waiting.tasks
-        self._raise_errors = raise_errors
-        self._waits_in_requests = waits_in_requests
+    def __init__(self, observe: Observe) -> None:
+        self._observe = observe
+        self._outer: Observe | None = None
+        self._token: Token[Observe] | None = None
+        # Contexts that were copied within the block live on: for them, too, it has ended then.
+        self._ended = False
 
-    def _observe(self, host: SchedulerHost) -> SchedulerHost:
-        watched = _Watched(host, self._waiting, inline=self._waits_in_requests)
-        return cast("SchedulerHost", watched)
+    @property
+    def begun(self) -> bool:
+        """Whether the block was entered."""
+        return self._token is not None
+
+    def begin(self) -> None:
+        """Be in force for what is done in this context, and in those that are copied from it.
+
+        Raises:
+            RuntimeError: It was before.
+        """
+        if self._token is not None:
+            msg = "A block can be entered once: make a new one each time."
+            raise RuntimeError(msg)
+        self._outer = observing.get(None)
+        self._token = observing.set(self._see)
+
+    def end(self) -> None:
+        """Be in force for no new request."""
+        self._ended = True
+        with suppress(ValueError):  # a fixture may end in another context than it began in
+            observing.reset(cast("Token[Observe]", self._token))
+
+    def _see(self, runner: TaskRunner) -> Executor:
+        observe = self._outer if self._ended else self._observe
+        return runner if observe is None else observe(runner)
+
+
+class Block(ABC):
+    """The block of a test, ``with`` or ``async with``; it can be entered once.
+
+    Args:
+        timeout: Seconds that leaving it waits at most.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self._waiting = Waiting(timeout)
+        self._watch = Watch(self._observe)
+
+    def __enter__(self) -> Self:
+        """See the tasks of requests that are made from here."""
+        self._watch.begin()
+        return self
+
+    async def __aenter__(self) -> Self:
+        """See the tasks of requests that are made from here."""
+        return self.__enter__()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Wait for the block's tasks, and raise what went wrong.
+
+        Raises:
+            TimeoutError: They have not ended in time; it names them.
+            RuntimeError: They belong to this thread's own event loop, which could not go on.
+        """
+        __tracebackhide__ = True
+        self._watch.end()
+        late = None
+        try:
+            self._wait_in_thread()
+        except (RuntimeError, TimeoutError) as error:
+            late = error
+        self._conclude(exc_value, late)
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Wait for the block's tasks, and raise what went wrong, as leaving ``with`` does."""
+        __tracebackhide__ = True
+        self._watch.end()
+        late = None
+        try:
+            await self._waiting.wait()
+        except (RuntimeError, TimeoutError) as error:
+            late = error
+        self._conclude(exc_value, late)
+
+    @abstractmethod
+    def _observe(self, runner: TaskRunner) -> Executor:
+        """Return what stands in the place of a request's runner."""
 
     def _wait_in_thread(self) -> None:
-        self._waiting.refuse_own_loop()
-        super()._wait_in_thread()
+        self._waiting.wait_in_thread()
 
     def _conclude(self, raised: BaseException | None, late: Exception | None) -> None:
+        """Raise what went wrong, or add it to what the test itself has raised."""
         __tracebackhide__ = True
-        failed = [(task, task.exception) for task in self.tasks if task.exception is not None]
-        cause = late if raised is None else raised
-        if cause is None:
-            errors = [error for _, error in failed if self._raise_errors]
-            if len(errors) > 1:
-                msg = f"{len(errors)} tasks failed"
-                raise ExceptionGroup(msg, errors)
-            for error in errors:
-                raise error
+        if late is None:
             return
-        for task, error in failed:
-            if error is not cause:
-                cause.add_note(f"Task {task.name} failed: {''.join(format_exception(error))}")
-        super()._conclude(raised, late)
+        if raised is None:
+            raise late
+        raised.add_note(str(late))
 
 
-class _Watched(Observer):
-    """A runner whose tasks run as ever; within `inline`, requests wait for theirs."""
+class Observer(Executor):
+    """A runner as the schedulers of a block's requests see it: what they hand over is noted."""
 
-    def __init__(self, host: SchedulerHost, waiting: Waiting, *, inline: bool) -> None:
-        super().__init__(host, waiting)
-        self._started: list[Task] = []
-        self.settle: Callable[[], Awaitable[None]] | None = self.begun if inline else None
+    def __init__(self, runner: TaskRunner, waiting: Waiting) -> None:
+        self._runner = runner
+        self._waiting = waiting
+        self._settle: Callable[[], Awaitable[None]] | None = None
 
-    def start(self, tasks: Sequence[Task]) -> None:
-        self._started += tasks
-        self._host.start(tasks)
+    def _accept(self, task: Task) -> None:
+        self._runner._accept(task)
+        self._waiting.note(task)
 
-    async def begun(self) -> None:
-        await self._host.begun()
-        if self.settle is not None:
-            await self._waiting.wait_for(self._started)
+    def _start(self, tasks: Sequence[Task]) -> None:
+        self._runner._start(tasks)
 
+    def _skip(self, task: Task, why: str) -> None:
+        self._runner._skip(task, why)
 
-def drain(*, timeout: float = GUARD, raise_errors: bool = True) -> TasksBlock:
-    """Return a block whose tasks run as ever; leaving it waits until all of them have ended.
-
-    Also for what these tasks have scheduled themselves. What was scheduled before the block, by the
-    application's lifespan for instance, is not waited for. Put it inside of what starts the
-    application, as shutting that down cancels what still runs.
-
-    Args:
-        timeout: Seconds that leaving the block waits at most.
-        raise_errors: Whether leaving the block raises what a task has raised.
-
-    Raises:
-        TypeError: ``timeout`` is no number.
-        ValueError: It is negative.
-
-    Since 0.1.0.
-    """
-    return TasksBlock(timeout, raise_errors=raise_errors, waits_in_requests=False)
-
-
-def inline(*, timeout: float = GUARD, raise_errors: bool = True) -> TasksBlock:
-    """Return a block in which each request waits for its tasks, so that they end where they begin.
-
-    Immediate tasks, and those of *after route*, have ended before the response begins; those of
-    *after response* before the request returns to the client of the test. A task that waits for
-    something that its own request does later cannot end there: use `drain` for such. Leaving the
-    block does what leaving `drain` does.
-
-    Args:
-        timeout: Seconds that a request waits at most at a time.
-        raise_errors: Whether leaving the block raises what a task has raised.
-
-    Raises:
-        TypeError: ``timeout`` is no number.
-        ValueError: It is negative.
-
-    Since 0.1.0.
-    """
-    return TasksBlock(timeout, raise_errors=raise_errors, waits_in_requests=True)
+    async def _begun(self) -> None:
+        await self._runner._begun()

@@ -9,7 +9,7 @@ from unittest.mock import AsyncMock, MagicMock, Mock, create_autospec
 
 import pytest
 from tasks_core import TasksScheduler
-from tasks_core._calling import check_call, describe, is_async
+from tasks_core._function import check_call, describe, is_async
 
 from tests.tasks_core.stage import open_runner
 

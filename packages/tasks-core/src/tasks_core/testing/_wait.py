@@ -11,11 +11,9 @@ from typing import Final
 
 from anyio import fail_after, to_thread
 
-from tasks_core._backend import runs_here
-from tasks_core._life import age, home, is_over
-from tasks_core._scheduler import SchedulerHost
-from tasks_core._settings import check_seconds
-from tasks_core._task import Task, until_over
+from tasks_core._backend import Backend, runs_here
+from tasks_core._checks import check_seconds
+from tasks_core._task import Task
 
 GUARD: Final = 5.0  # seconds, if nothing else is said
 
@@ -30,12 +28,10 @@ class Waiting:
     def __init__(self, timeout: float) -> None:
         self.tasks: list[Task] = []
         self._timeout = check_seconds("timeout", timeout)
-        self._hosts: dict[Task, SchedulerHost] = {}
         self._waiters: list[object] = []  # tasks that wait on other loops, which do not hold them
 
-    def note(self, task: Task, host: SchedulerHost) -> None:
+    def note(self, task: Task) -> None:
         """Note a task that was scheduled."""
-        self._hosts[task] = host
         self.tasks.append(task)
 
     async def wait(self) -> None:
@@ -56,10 +52,10 @@ class Waiting:
             RuntimeError: They live on this thread's event loop, which could not go on.
         """
         while living := self._find_living():  # those of one loop may schedule on another
-            host, ended = self._hosts[living[0]], Future[None]()
-            if host.thread == get_ident():
+            backend, ended = _backend(living[0]), Future[None]()
+            if backend.thread == get_ident():
                 raise _wrong_with() if runs_here() else self._too_late()
-            host.on_loop(partial(self._spawn_waiter, host, ended))
+            backend.act(partial(self._spawn_waiter, backend, ended))
             try:
                 # The other thread's own guard is to come first, but for a loop that hangs.
                 ended.result(min(self._timeout + 1.0, TIMEOUT_MAX))
@@ -73,7 +69,7 @@ class Waiting:
             RuntimeError: Some belong to this thread's event loop.
         """
         here = get_ident()
-        if runs_here() and any(home(task) == here for task in self.tasks):
+        if runs_here() and any(_backend(task).thread == here for task in self.tasks):
             raise _wrong_with()
 
     async def wait_for(self, tasks: Iterable[Task]) -> None:
@@ -85,15 +81,15 @@ class Waiting:
         try:
             with fail_after(self._timeout):
                 for task in tasks:  # a list that grows meanwhile is gone through to its end
-                    await until_over(task)
+                    await task._until_over()
         except TimeoutError:
             raise self._too_late() from None
 
     async def _wait_on_loop(self) -> None:
         here = get_ident()
-        await self.wait_for(task for task in self.tasks if home(task) == here)
+        await self.wait_for(task for task in self.tasks if _backend(task).thread == here)
 
-    def _spawn_waiter(self, host: SchedulerHost, ended: Future[None]) -> None:
+    def _spawn_waiter(self, backend: Backend, ended: Future[None]) -> None:
         async def wait() -> None:
             try:
                 await self._wait_on_loop()
@@ -103,18 +99,22 @@ class Waiting:
                 ended.set_result(None)
 
         # Not in a copy of this context: it may come from a test on another kind of event loop.
-        waiter = host.backend.spawn(wait(), name="tasks_core.testing", context=Context())
+        waiter = backend.spawn(wait(), name="tasks_core.testing", context=Context())
         self._waiters.append(waiter)
 
     def _find_living(self) -> list[Task]:
-        return [task for task in self.tasks if not is_over(task)]
+        return [task for task in self.tasks if not task._is_over]
 
     def _too_late(self) -> TimeoutError:
         named = ", ".join(
-            f"{task.name} ({task.state}, phase={task.phase}, age={age(task):.1f} s)"
+            f"{task.name} ({task.state}, phase={task.phase}, age={task._age:.1f} s)"
             for task in self._find_living()
         )
         return TimeoutError(f"Tasks have not ended within {self._timeout:g} s: {named}")
+
+
+def _backend(task: Task) -> Backend:
+    return task._runner._backend
 
 
 def _wrong_with() -> RuntimeError:

@@ -9,8 +9,8 @@ from inspect import Parameter, isroutine, signature
 from itertools import takewhile
 from typing import Any, Final, TypeAlias
 
-from tasks_core._calling import describe, show
 from tasks_core._config import TaskConfig
+from tasks_core._function import describe, show
 from tasks_core._phase import IMMEDIATE, Phase
 from tasks_core._task import Task
 

@@ -1,4 +1,4 @@
-"""How functions are judged before they are scheduled, and called when their time has come."""
+"""What is known of functions before they are called: their names, their kinds, what fits them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,13 @@ from inspect import (
     CO_VARARGS,
     Signature,
     isasyncgenfunction,
-    isawaitable,
     iscoroutine,
     iscoroutinefunction,
     isgeneratorfunction,
     signature,
 )
 from types import FunctionType, MethodType
-from typing import Any, TypeVar, cast
-
-from ._threads import Threads
+from typing import TypeVar, cast
 
 _ASYNC = CO_COROUTINE | CO_ITERABLE_COROUTINE
 _GENERATOR = CO_GENERATOR | CO_ASYNC_GENERATOR
@@ -169,24 +166,3 @@ def _not_callable(func: object) -> str:
         f"schedule() takes a function, and {type(func).__name__} cannot be called: "
         "pass the function first, then its arguments"
     )
-
-
-async def call(
-    func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], threads: Threads
-) -> Any:  # noqa: ANN401 - whatever the function returns
-    """Call ``func`` where it belongs, and await what it returns if that can be awaited (2.1)."""
-    if is_async(func):
-        return await func(*args, **kwargs)
-    return await call_in_thread(func, args, kwargs, threads, lambda: None)
-
-
-async def call_in_thread(
-    func: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    threads: Threads,
-    begin: Callable[[], None],
-) -> Any:  # noqa: ANN401 - whatever the function returns
-    """Call a sync ``func`` in a thread; ``begin()`` is called just before."""
-    result = await threads.run(partial(func, *args, **kwargs), begin)
-    return await result if result is not None and isawaitable(result) else result

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, cast
+from typing import Any, ParamSpec, Unpack, cast
 
-from tasks_core._calling import check_call
-from tasks_core._config import RunOn, TaskConfig, TaskErrorHandler
-from tasks_core._life import lives
+from tasks_core._config import TaskConfig, TaskSettings
+from tasks_core._function import check_call
 from tasks_core._phase import AFTER_RESPONSE, AFTER_ROUTE, IMMEDIATE, Phase
-from tasks_core._scheduler import SchedulerHost
+from tasks_core._runner import TaskRunner
+from tasks_core._scheduler import Executor
 from tasks_core._task import Task
 
-from ._call import Call, find_differences, recorded_call, tell_nearest
-from ._waiting import GUARD, Waiting
-from ._watch import Block, Observer
+from ._block import Block, Observer
+from ._compare import Call, find_differences, recorded_call, tell_nearest
+from ._wait import GUARD, Waiting
 
 P = ParamSpec("P")
 
@@ -36,38 +36,30 @@ class RecordedTasks(Block):
         # Not those that are waited for, which are also those whose phase has not come.
         self.tasks: list[Task] = []
 
-    def _observe(self, host: SchedulerHost) -> SchedulerHost:
-        return cast("SchedulerHost", _Recorder(host, self._waiting, self.tasks))
+    def _observe(self, runner: TaskRunner) -> Executor:
+        return _Recorder(runner, self._waiting, self.tasks)
 
     @property
-    def after_route(self) -> RecordedBatch:
+    def after_route(self) -> RecordedPhase:
         """The recorded tasks of *after route*."""
-        return RecordedBatch(self, AFTER_ROUTE, TaskConfig())
+        return RecordedPhase(self, AFTER_ROUTE, TaskConfig())
 
     @property
-    def after_response(self) -> RecordedBatch:
+    def after_response(self) -> RecordedPhase:
         """The recorded tasks of *after response*."""
-        return RecordedBatch(self, AFTER_RESPONSE, TaskConfig())
+        return RecordedPhase(self, AFTER_RESPONSE, TaskConfig())
 
-    def task(
-        self,
-        *,
-        name: str | None = None,
-        shield: bool | None = None,
-        on_error: TaskErrorHandler | None = None,
-        run_on: RunOn | None = None,
-    ) -> RecordedBatch:
-        """Return the immediate tasks that have these settings; see `RecordedBatch.task`."""
-        batch = RecordedBatch(self, IMMEDIATE, TaskConfig())
-        return batch.task(name=name, shield=shield, on_error=on_error, run_on=run_on)
+    def task(self, **settings: Unpack[TaskSettings]) -> RecordedPhase:
+        """Return the immediate tasks that have these settings; see `RecordedPhase.task`."""
+        return RecordedPhase(self, IMMEDIATE, TaskConfig()).task(**settings)
 
     def assert_scheduled(
         self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
     ) -> Task[P, Any]:
-        """Fail unless an immediate task was recorded: see `RecordedBatch.assert_scheduled`."""
+        """Fail unless an immediate task was recorded: see `RecordedPhase.assert_scheduled`."""
         __tracebackhide__ = True
-        batch = RecordedBatch(self, IMMEDIATE, TaskConfig())
-        return batch.assert_scheduled(func, *args, **kwargs)
+        immediate = RecordedPhase(self, IMMEDIATE, TaskConfig())
+        return immediate.assert_scheduled(func, *args, **kwargs)
 
     def assert_nothing_scheduled(self) -> None:
         """Fail if a task was recorded, of whatever phase.
@@ -93,7 +85,7 @@ class RecordedTasks(Block):
         return f"<RecordedTasks tasks={len(self.tasks)}>"
 
 
-class RecordedBatch:
+class RecordedPhase:
     """Tasks of a phase, and with settings, among those that were recorded.
 
     It takes the form of what schedules such a task, ``tasks.after_route.task(name="mail")``.
@@ -107,20 +99,13 @@ class RecordedBatch:
         self._phase = phase
         self._config = config
 
-    def task(
-        self,
-        *,
-        name: str | None = None,
-        shield: bool | None = None,
-        on_error: TaskErrorHandler | None = None,
-        run_on: RunOn | None = None,
-    ) -> RecordedBatch:
+    def task(self, **settings: Unpack[TaskSettings]) -> RecordedPhase:
         """Return those that have these settings too; what is left out may be anything.
 
         What counts is what is in force for a task, defaults and the application's settings applied.
         """
-        layer = TaskConfig(name=name, shield=shield, on_error=on_error, run_on=run_on)
-        return RecordedBatch(self._recorded, self._phase, self._config.merge(layer))
+        config = self._config.merge(TaskConfig(**settings))
+        return RecordedPhase(self._recorded, self._phase, config)
 
     def assert_scheduled(
         self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
@@ -151,21 +136,22 @@ class RecordedBatch:
 
     def __repr__(self) -> str:
         """Show the phase and the settings."""
-        return f"<RecordedBatch phase={self._phase} config={self._config}>"
+        return f"<RecordedPhase phase={self._phase} config={self._config}>"
 
 
 class _Recorder(Observer):
     """A runner that runs nothing."""
 
-    def __init__(self, host: SchedulerHost, waiting: Waiting, tasks: list[Task]) -> None:
-        super().__init__(host, waiting)
+    def __init__(self, runner: TaskRunner, waiting: Waiting, tasks: list[Task]) -> None:
+        super().__init__(runner, waiting)
         self._tasks = tasks
 
-    def start(self, tasks: Sequence[Task]) -> None:
+    def _start(self, tasks: Sequence[Task]) -> None:
         """Note tasks whose phase has begun, but for those that were cancelled before."""
-        for task in filter(lives, tasks):
-            self._tasks.append(task)
-            self._host.skip(task, "tasks are recorded here, for a test")
+        for task in tasks:
+            if task._lives:
+                self._tasks.append(task)
+                self._skip(task, "tasks are recorded here, for a test")
 
 
 def record(*, timeout: float = GUARD) -> RecordedTasks:

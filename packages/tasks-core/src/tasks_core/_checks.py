@@ -1,0 +1,64 @@
+"""Checks of the values that users pass; each message says what is wrong, and what to pass."""
+
+from __future__ import annotations
+
+from sys import float_info
+
+
+def check_seconds(name: str, value: object) -> float:
+    """Return a duration, in seconds; it may be infinite."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        msg = f"{name} is a number of seconds, not {value!r}"
+        raise TypeError(msg)
+    if not value >= 0:
+        msg = f"{name} is a number of seconds from 0, not {value!r}"
+        raise ValueError(msg)
+    return float(value)
+
+
+def check_count(name: str, value: object, *, of: str, least: int) -> int:
+    """Return how many there are of something."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        msg = f"{name} is a whole number of {of}, not {value!r}"
+        raise TypeError(msg)
+    if value < least:
+        msg = f"{name} is a number of {of} from {least}, not {value!r}"
+        raise ValueError(msg)
+    return value
+
+
+def check_amount(name: str, value: object) -> None:
+    """Refuse an amount that a reader could not make sense of, or JSON not hold."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        msg = f"{name} is a number, not {type(value).__name__}"
+        raise TypeError(msg)
+    if not 0 <= value <= float_info.max:  # an int may be larger
+        msg = f"{name} is a finite number from 0, not {value!r}"
+        raise ValueError(msg)
+
+
+def check_text(name: str, value: object) -> str | None:
+    """Return a text as a plain one, if there is one: an enum's member may be a string too."""
+    if value is None or type(value) is str:
+        return value
+    if not isinstance(value, str):
+        msg = f"{name} must be a string, not {type(value).__name__}: pass str(...) of it"
+        raise TypeError(msg)
+    return str.__str__(value)
+
+
+def check_flag(name: str, value: object) -> None:
+    """Refuse what is neither set nor unset."""
+    if not (value is None or isinstance(value, int)):
+        msg = f"{name} must be true or false, not {type(value).__name__}"
+        raise TypeError(msg)
+
+
+def check_callable(name: str, value: object, *, takes: str) -> None:
+    """Refuse what cannot be called."""
+    if value is not None and not callable(value):
+        msg = (
+            f"{name} must be callable, not {type(value).__name__}: "
+            f"pass a function that takes {takes}"
+        )
+        raise TypeError(msg)

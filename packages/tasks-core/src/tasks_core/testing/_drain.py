@@ -1,0 +1,115 @@
+"""The blocks in which tasks run: leaving one waits for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from traceback import format_exception
+
+from tasks_core._runner import TaskRunner
+from tasks_core._scheduler import Executor
+from tasks_core._task import Task
+
+from ._block import Block, Observer
+from ._wait import GUARD, Waiting
+
+
+class TasksBlock(Block):
+    """The block of a test, ``with`` or ``async with``; made by `drain` and `inline`.
+
+    It can be entered once. Leaving it raises what a task has raised; of several tasks, as an
+    `ExceptionGroup`. When the block itself has raised, tasks that failed are notes of that error.
+
+    Attributes:
+        tasks: The block's tasks, in the order in which they were scheduled.
+
+    Since 0.1.0.
+    """
+
+    def __init__(self, timeout: float, *, raise_errors: bool, waits_in_requests: bool) -> None:
+        """Made by `drain` and `inline`."""
+        super().__init__(timeout)
+        self.tasks: list[Task] = self._waiting.tasks
+        self._raise_errors = raise_errors
+        self._waits_in_requests = waits_in_requests
+
+    def _observe(self, runner: TaskRunner) -> Executor:
+        return (_Inline if self._waits_in_requests else Observer)(runner, self._waiting)
+
+    def _wait_in_thread(self) -> None:
+        self._waiting.refuse_own_loop()
+        super()._wait_in_thread()
+
+    def _conclude(self, raised: BaseException | None, late: Exception | None) -> None:
+        __tracebackhide__ = True
+        failed = [(task, task.exception) for task in self.tasks if task.exception is not None]
+        cause = late if raised is None else raised
+        if cause is None:
+            errors = [error for _, error in failed if self._raise_errors]
+            if len(errors) > 1:
+                msg = f"{len(errors)} tasks failed"
+                raise ExceptionGroup(msg, errors)
+            for error in errors:
+                raise error
+            return
+        for task, error in failed:
+            if error is not cause:
+                cause.add_note(f"Task {task.name} failed: {''.join(format_exception(error))}")
+        super()._conclude(raised, late)
+
+
+class _Inline(Observer):
+    """A runner whose tasks run as ever, and whose requests wait for theirs."""
+
+    def __init__(self, runner: TaskRunner, waiting: Waiting) -> None:
+        super().__init__(runner, waiting)
+        self._started: list[Task] = []
+        self._settle = self._begun
+
+    def _start(self, tasks: Sequence[Task]) -> None:
+        self._started += tasks
+        super()._start(tasks)
+
+    async def _begun(self) -> None:
+        await super()._begun()
+        await self._waiting.wait_for(self._started)
+
+
+def drain(*, timeout: float = GUARD, raise_errors: bool = True) -> TasksBlock:
+    """Return a block whose tasks run as ever; leaving it waits until all of them have ended.
+
+    Also for what these tasks have scheduled themselves. What was scheduled before the block, by the
+    application's lifespan for instance, is not waited for. Put it inside of what starts the
+    application, as shutting that down cancels what still runs.
+
+    Args:
+        timeout: Seconds that leaving the block waits at most.
+        raise_errors: Whether leaving the block raises what a task has raised.
+
+    Raises:
+        TypeError: ``timeout`` is no number.
+        ValueError: It is negative.
+
+    Since 0.1.0.
+    """
+    return TasksBlock(timeout, raise_errors=raise_errors, waits_in_requests=False)
+
+
+def inline(*, timeout: float = GUARD, raise_errors: bool = True) -> TasksBlock:
+    """Return a block in which each request waits for its tasks, so that they end where they begin.
+
+    Immediate tasks, and those of *after route*, have ended before the response begins; those of
+    *after response* before the request returns to the client of the test. A task that waits for
+    something that its own request does later cannot end there: use `drain` for such. Leaving the
+    block does what leaving `drain` does.
+
+    Args:
+        timeout: Seconds that a request waits at most at a time.
+        raise_errors: Whether leaving the block raises what a task has raised.
+
+    Raises:
+        TypeError: ``timeout`` is no number.
+        ValueError: It is negative.
+
+    Since 0.1.0.
+    """
+    return TasksBlock(timeout, raise_errors=raise_errors, waits_in_requests=True)
