@@ -1,7 +1,7 @@
 """Background tasks for FastAPI: `add_tasks` attaches them, `Tasks` gives a route its own.
 
-The map: ``_access`` holds the dependency; attaching is starlette-tasks', as FastAPI is a Starlette.
-All else is tasks-core's, re-exported here so that users import from one package.
+The map: ``_access`` holds the dependencies; attaching is starlette-tasks', as FastAPI is a
+Starlette. All else is tasks-core's, re-exported here so that users import from one package.
 """
 
 from starlette_tasks import (
@@ -33,7 +33,7 @@ from starlette_tasks import PhaseScheduler as TasksBatch
 from starlette_tasks import TasksError as FastAPITasksError
 from starlette_tasks import TasksUninitializedError as FastAPITasksUninitializedAppError
 
-from ._access import Tasks
+from ._access import Tasks, get_tasks
 
 __all__ = [
     "FastAPITasksError",
@@ -63,4 +63,5 @@ __all__ = [
     "add_tasks",
     "current_task",
     "current_tasks",
+    "get_tasks",
 ]

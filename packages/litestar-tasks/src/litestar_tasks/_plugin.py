@@ -1,28 +1,31 @@
-"""How tasks attach to an application: as its innermost middleware and around its lifespan."""
+"""How tasks attach to an application: around all of it, and around its lifespan."""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from typing import TYPE_CHECKING, Any, Unpack
+from weakref import WeakSet
 
-from litestar.exceptions import WebSocketDisconnect
-from litestar.plugins import InitPlugin
-from tasks_core import RunnerSettings, TaskConfig, TaskRunner, TasksScheduler
-from tasks_core.asgi import add_again, lifespan_scheduler, serve
+from anyio import CancelScope
+from litestar.exceptions import ImproperlyConfiguredException, WebSocketDisconnect
+from litestar.plugins import InitPlugin, ReceiveRoutePlugin
+from tasks_core import RunnerSettings, TaskRunner
+from tasks_core.asgi import ApplicationTasks, add_again, serve_route, tell_failure
 
 from ._access import NAME, provide_tasks
+from ._layers import LayeredScheduler, check_handler, check_opt, merge_layers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable
 
     from litestar import Litestar
     from litestar.config.app import AppConfig
-    from litestar.handlers import BaseRouteHandler
+    from litestar.routes import BaseRoute
     from litestar.types import ASGIApp
 
 
-class TasksPlugin(InitPlugin):
+class TasksPlugin(InitPlugin, ReceiveRoutePlugin):
     """Adds tasks to an application: ``Litestar(plugins=[TasksPlugin()])``.
 
     A layer of the application (app, router, controller, handler) can have settings of its own,
@@ -41,7 +44,7 @@ class TasksPlugin(InitPlugin):
 
     def __init__(self, **settings: Unpack[RunnerSettings]) -> None:
         """Make the plugin; nothing runs before the application's lifespan."""
-        TaskRunner(**settings)  # nonsense is refused now, not when the application starts
+        ApplicationTasks(**settings)  # nonsense is refused now, not when the application is made
         self._settings = settings
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
@@ -49,75 +52,103 @@ class TasksPlugin(InitPlugin):
 
         Raises:
             TasksAlreadyAddedError: A second plugin has settings, which would be lost.
+            ImproperlyConfiguredException: The application has a dependency of the plugin's name,
+                or something else than a `TaskConfig` in its ``opt`` under that name.
         """
-        if app_config.dependencies.get(NAME) is provide_tasks:
+        taken = app_config.dependencies.get(NAME)
+        if taken is provide_tasks:
             add_again(self._settings)
             return app_config
-        attached = _Attached(self._settings, app_config)
+        if taken is not None:
+            msg = (
+                f'The application has a dependency "{NAME}" of its own, and TasksPlugin provides '
+                "the request's tasks under that name: give yours another one."
+            )
+            raise ImproperlyConfiguredException(msg)
+        check_opt(app_config.opt, "The application")
         app_config.dependencies[NAME] = provide_tasks
-        app_config.middleware.append(attached.middleware)
+        app_config.after_exception.append(_tell)
+        _Attached(self._settings, app_config)
         return app_config
+
+    def receive_route(self, route: BaseRoute) -> None:
+        """Check the settings and the parameters of a route, and see where it ends.
+
+        Raises:
+            ImproperlyConfiguredException: A layer has something else than a `TaskConfig` in its
+                ``opt``, or a function a parameter of the plugin's name that is not for tasks.
+        """
+        several: list[Any] = getattr(route, "route_handlers", [])
+        for handler in several or [getattr(route, "route_handler")]:  # noqa: B009 - by its kind
+            check_handler(handler)
+            # Without middleware nothing is between the route and what is around the application.
+            if handler.resolve_middleware():
+                handler.middleware = [*(handler.middleware or ()), _around_route]
 
 
 class _Attached:
     """Tasks of one application: a plugin may be given to several."""
 
     def __init__(self, settings: RunnerSettings, app_config: AppConfig) -> None:
-        self._settings = settings
-        # The application's lifespan managers, of whatever types they are.
-        self._managers: list[Any] = app_config.lifespan  # pyright: ignore[reportUnknownMemberType]
-        self._managers.insert(0, self._run)
-        # There while the lifespan runs.
-        self._runner: TaskRunner | None = None
+        self._tasks = ApplicationTasks(**settings)
+        # A handler's layers do not change. The cache is the application's: it ends with it.
+        self._merge = cache(merge_layers)
+        self._app_config = app_config
+        self._drained: WeakSet[TaskRunner] = WeakSet()
+        app_config.lifespan.insert(0, self._run)  # pyright: ignore[reportUnknownMemberType]
+        app_config.on_startup.append(self._check)
 
     @asynccontextmanager
-    async def _run(self, _: Litestar) -> AsyncGenerator[None, None]:
-        """Run the runner around the whole lifespan: entered before all else (contract 5.1)."""
-        async with TaskRunner(**self._settings) as runner:
-            # Entered last, so left first: tasks end before anything is torn down. It is put there
-            # now because plugins after this one may have added managers.
-            drained = partial(_drained, runner)
-            self._managers.append(drained)
-            self._runner = runner
-            try:
-                with lifespan_scheduler(runner):
-                    yield
-            finally:
-                self._runner = None
-                self._managers.remove(drained)
+    async def _run(self, app: Litestar) -> AsyncGenerator[None, None]:
+        """Run a runner around the whole lifespan: entered before all else (contract 5.1)."""
+        if not isinstance(app.asgi_handler, partial):
+            app.asgi_handler = partial(self._serve, app.asgi_handler)
+        # Entered last, so left first: tasks end before anything is torn down. It is put there now
+        # because plugins after this one may have added managers, or another list.
+        managers: list[Any] = self._app_config.lifespan  # pyright: ignore[reportUnknownMemberType]
+        if self._drain not in managers:
+            managers.append(self._drain)
+        async with self._tasks.run():
+            yield
 
-    def middleware(self, app: Any) -> ASGIApp:  # noqa: ANN401 - see below
+    @asynccontextmanager
+    async def _drain(self, _: Litestar) -> AsyncGenerator[None, None]:
+        runner = self._tasks.running_here()
+        assert runner is not None  # noqa: S101 - `_run` was entered before
+        self._drained.add(runner)
+        try:
+            yield
+        finally:
+            with CancelScope(shield=True):
+                await runner.drain()
+
+    def _check(self) -> None:
+        """Refuse to start where tasks would not end before what they use."""
+        if self._tasks.running_here() not in self._drained:
+            msg = (
+                "A plugin has put another AppConfig in the place of the one that TasksPlugin was "
+                "given, so tasks would run on closed resources: put TasksPlugin after that plugin."
+            )
+            raise ImproperlyConfiguredException(msg)
+        self._tasks.started()
+
+    # Litestar types each message by itself, the core takes any mapping. A `cast` would do, but it
+    # is a call for each request.
+    def _serve(self, app: Any, scope: Any, receive: Any, send: Any) -> Awaitable[None]:  # noqa: ANN401
         """Give each request a scheduler, with the settings of its handler's layers."""
-
-        # Litestar types each message by itself, the core takes any mapping. A `cast` would do, but
-        # it is a call for each request.
-        def tasks_middleware(scope: Any, receive: Any, send: Any) -> Awaitable[None]:  # noqa: ANN401
-            if self._runner is None:
-                return cast("Awaitable[None]", app(scope, receive, send))
-            make = partial(TasksScheduler, self._runner, _layers(scope["route_handler"]))
-            return serve(app, scope, receive, send, make, disconnects=(WebSocketDisconnect,))
-
-        return tasks_middleware
+        make = partial(LayeredScheduler, scope, self._merge)
+        return self._tasks.serve(app, scope, receive, send, (WebSocketDisconnect,), make)
 
 
-@asynccontextmanager
-async def _drained(runner: TaskRunner, _: Litestar) -> AsyncGenerator[None, None]:
-    try:
-        yield
-    finally:
-        await runner.drain()
+def _around_route(app: Any) -> ASGIApp:  # noqa: ANN401 - as above
+    """See where a route ends, as its innermost middleware."""
+
+    def serve(scope: Any, receive: Any, send: Any) -> Awaitable[None]:  # noqa: ANN401
+        return serve_route(app, scope, receive, send)
+
+    return serve
 
 
-@cache  # a handler belongs to one application, and its layers do not change
-def _layers(handler: BaseRouteHandler) -> TaskConfig | None:
-    """Merge the settings of the layers that the handler belongs to, weakest first."""
-    merged: TaskConfig | None = None
-    for layer in handler.ownership_layers:
-        config = (layer.opt or {}).get(NAME)
-        if config is None:
-            continue
-        if not isinstance(config, TaskConfig):
-            msg = f'opt["{NAME}"] is a TaskConfig, not {type(config).__name__}'
-            raise TypeError(msg)
-        merged = config if merged is None else merged.merge(config)
-    return merged
+async def _tell(error: Exception, scope: Any) -> None:  # noqa: ANN401
+    """Say that a request's route has raised what Litestar answers (contract 1.6)."""
+    tell_failure(scope, error)

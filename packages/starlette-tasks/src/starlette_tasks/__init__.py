@@ -1,7 +1,8 @@
 """Background tasks for Starlette: `add_tasks` attaches them, `get_tasks` gives a route its own.
 
-The map: ``_attach`` sets an application up, ``_access`` finds a request's scheduler. All else is
-tasks-core's, re-exported here so that users import from one package.
+The map: ``_outcome`` tells how a request ends, ``_attach`` sets an application up, ``_access``
+finds a request's scheduler. All else is tasks-core's, re-exported here so that users import from
+one package.
 """
 
 from tasks_core import (
@@ -32,7 +33,7 @@ from tasks_core import (
 )
 
 from ._access import get_tasks
-from ._attach import add_tasks, tasks_middleware
+from ._attach import add_tasks
 
 __all__ = [
     "NoCurrentTaskError",
@@ -61,5 +62,4 @@ __all__ = [
     "current_task",
     "current_tasks",
     "get_tasks",
-    "tasks_middleware",
 ]

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+from starlette.requests import HTTPConnection  # at run time: FastAPI reads the annotation
+from tasks_core import TasksScheduler
 from tasks_core.asgi import get_scheduler
 
-if TYPE_CHECKING:
-    from starlette.requests import HTTPConnection
-    from tasks_core import TasksScheduler
 
-
-def get_tasks(connection: HTTPConnection[Any]) -> TasksScheduler:
+def get_tasks(connection: HTTPConnection) -> TasksScheduler:
     """Return the scheduler of a request, always the same one.
 
     Args:
         connection: The `Request`, the `WebSocket`, or any other `HTTPConnection`.
 
     Raises:
-        TasksUninitializedError: `add_tasks` was not called, or the lifespan has not run.
+        TasksUninitializedError: There are no tasks here; it says why.
 
     Since 0.1.0.
     """

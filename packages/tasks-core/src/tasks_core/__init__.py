@@ -8,12 +8,12 @@ The map, in the order of who may know whom; each module knows only those before 
     _config, _settings     what can be set for a task, and for a runner
     _function              what is known of functions before they are called
     _threads               calling functions where they belong: here, or in a thread
+    _living                what lives on an event loop
     _backend               the event loop, as tasks are run on it
     _record                what is told of a task to others
     _task                  one scheduled call, and what becomes of it
     _memory                what is kept of a task that has ended
     _report                all that is logged
-    _living                what lives
     _registry              finding what lives, and what is remembered
     _execution             one task from its first step to its last
     _scheduler             one request's view: schedule, reach the phases
@@ -28,6 +28,7 @@ The promises that all of this keeps have numbers, see ``docs/semantics.md``.
 
 from ._config import RunOn, TaskConfig, TaskErrorHandler, TaskSettings
 from ._exceptions import (
+    MountedSettingsError,
     NoCurrentTaskError,
     RunnerClosedError,
     TaskAborted,
@@ -42,12 +43,13 @@ from ._phase import Phase
 from ._record import Progress, TaskRecord
 from ._registry import TaskRegistry
 from ._runner import TaskRunner
-from ._scheduler import PhaseScheduler, TasksScheduler, current_tasks
+from ._scheduler import PhaseScheduler, Scheduler, TasksScheduler, current_tasks
 from ._settings import RunnerSettings
 from ._state import TaskState
 from ._task import Task, current_task
 
 __all__ = [
+    "MountedSettingsError",
     "NoCurrentTaskError",
     "Phase",
     "PhaseScheduler",
@@ -55,6 +57,7 @@ __all__ = [
     "RunOn",
     "RunnerClosedError",
     "RunnerSettings",
+    "Scheduler",
     "Task",
     "TaskAborted",
     "TaskCancelled",

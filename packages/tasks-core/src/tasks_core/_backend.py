@@ -14,40 +14,32 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from threading import get_ident
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
 
-
-class LoopEndedError(RuntimeError):
-    """The event loop turns no more."""
-
-    def __str__(self) -> str:
-        return "The event loop of this task is closed: it would never run."
-
-
-class Spawn(Protocol):
-    """Starts a coroutine as a task, under a name and in a context."""
-
-    def __call__(
-        self, coro: Coroutine[Any, Any, None], *, name: str, context: Context
-    ) -> object: ...
+from ._exceptions import LoopEndedError
+from ._living import Living
+from ._threads import Threads
 
 
 class Backend(ABC):
-    """An event loop."""
+    """An event loop, with the tasks that live on it.
+
+    Args:
+        thread_limit: How many sync functions may run at the same time.
+    """
 
     may_leave_tasks: bool
     """Whether the runner can be left while a task of its own does not end."""
     scope_type: Callable[..., anyio.CancelScope]
     """Makes the cancel scopes of this event loop: `anyio.CancelScope` asks each time for the loop's
     library, for a tenth of what a task costs."""
-    spawn: Spawn
-    """Starts a coroutine as a task; its first step runs in a later turn of the loop, in order. The
-    loop may hold the task weakly: whoever spawns keeps what this returns."""
 
-    def __init__(self) -> None:
+    def __init__(self, thread_limit: int) -> None:
         self.thread = get_ident()
+        self.threads = Threads(thread_limit)
+        self.living = Living()
         # What other threads ask for, in order; the loop's thread does it before it goes on.
         self._inbox: deque[Callable[[], object]] = deque()
 
@@ -85,7 +77,28 @@ class Backend(ABC):
         """End, in the task that has opened it."""
 
     @abstractmethod
-    def call_soon(self, callback: Callable[[], None]) -> None:
+    def is_current(self) -> bool:
+        """Whether the event loop runs, and in this thread."""
+
+    @abstractmethod
+    def is_closed(self) -> bool:
+        """Whether the event loop will never run again."""
+
+    @abstractmethod
+    def spawn(self, coro: Coroutine[Any, Any, None], *, name: str, context: Context) -> object:
+        """Start a coroutine as a task; its first step runs in a later turn of the loop, in order.
+
+        The loop may hold the task weakly: whoever spawns keeps what this returns.
+        """
+
+    @abstractmethod
+    def spawn_all_the_same(
+        self, coro: Coroutine[Any, Any, None], *, name: str, context: Context
+    ) -> object:
+        """Start a coroutine as a task where `spawn` has raised."""
+
+    @abstractmethod
+    def call_soon(self, callback: Callable[[], object]) -> None:
         """Call back in the loop's thread, from any thread."""
 
     @abstractmethod
@@ -106,11 +119,10 @@ class AsyncioBackend(Backend):
 
     may_leave_tasks = True
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, thread_limit: int) -> None:
+        super().__init__(thread_limit)
         self._loop = asyncio.get_running_loop()
         self.scope_type = type(anyio.CancelScope())
-        self.spawn = self._loop.create_task
 
     async def open(self) -> None:
         """Do nothing: the loop is there."""
@@ -118,7 +130,31 @@ class AsyncioBackend(Backend):
     async def close(self) -> None:
         """Do nothing: the loop goes on."""
 
-    def call_soon(self, callback: Callable[[], None]) -> None:
+    def is_current(self) -> bool:
+        """Whether the event loop runs, and in this thread: of one thread at most one does."""
+        return get_ident() == self.thread and self._loop.is_running()
+
+    def is_closed(self) -> bool:
+        """Whether the event loop will never run again."""
+        return self._loop.is_closed()
+
+    def spawn(self, coro: Coroutine[Any, Any, None], *, name: str, context: Context) -> object:
+        """Start a coroutine as a task of the loop's own."""
+        if self._loop.get_task_factory() is None:
+            return self._loop.create_task(coro, name=name, context=context)
+        # Some factories take a loop and a coroutine, no more.
+        task = context.run(self._loop.create_task, coro)
+        if isinstance(task, asyncio.Task):
+            task.set_name(name)
+        return task
+
+    def spawn_all_the_same(
+        self, coro: Coroutine[Any, Any, None], *, name: str, context: Context
+    ) -> object:
+        """Start a coroutine as a task that the loop's task factory does not make."""
+        return asyncio.Task(coro, loop=self._loop, name=name, context=context)
+
+    def call_soon(self, callback: Callable[[], object]) -> None:
         """Call back in the loop's thread, from any thread."""
         self._loop.call_soon_threadsafe(callback)
 
@@ -133,7 +169,7 @@ class AsyncioBackend(Backend):
 
     def has_ended(self, handle: object) -> bool:
         """Whether what `spawn` returned has ended, possibly without ever having run a step."""
-        return isinstance(handle, asyncio.Task) and handle.done()
+        return isinstance(handle, asyncio.Future) and handle.done()
 
 
 class TrioBackend(Backend):
@@ -141,16 +177,17 @@ class TrioBackend(Backend):
 
     may_leave_tasks = False
 
-    def __init__(self) -> None:
+    def __init__(self, thread_limit: int) -> None:
         from trio.lowlevel import current_trio_token  # noqa: PLC0415 - only where trio runs
 
-        super().__init__()
+        super().__init__(thread_limit)
         self.scope_type = anyio.CancelScope
         self._group = anyio.create_task_group()
         self._turn = anyio.Event()  # set when the task that was spawned last begins
         self._turn.set()
+        self._current_token = current_trio_token
         self._token = current_trio_token()
-        self.spawn = self._spawn
+        self._closed = False
 
     async def open(self) -> None:
         """Open the task group, in the task that will close it."""
@@ -158,14 +195,34 @@ class TrioBackend(Backend):
 
     async def close(self) -> None:
         """Wait for the tasks. The body's exception does not pass through here (contract 5.7)."""
+        self._closed = True
         await self._group.__aexit__(None, None, None)
 
-    def _spawn(self, coro: Coroutine[Any, Any, None], *, name: str, context: Context) -> object:
+    def is_current(self) -> bool:
+        """Whether the event loop runs, and in this thread."""
+        if get_ident() != self.thread:
+            return False
+        try:
+            return self._current_token() is self._token
+        except RuntimeError:
+            return False
+
+    def is_closed(self) -> bool:
+        """Whether it takes no more tasks."""
+        return self._closed
+
+    def spawn(self, coro: Coroutine[Any, Any, None], *, name: str, context: Context) -> object:
         """Start a task, which begins after those that were spawned before it."""
         before, self._turn = self._turn, anyio.Event()
         return self._group.create_task(
             self._in_turn(before, self._turn, coro), name=name, context=context
         )
+
+    def spawn_all_the_same(
+        self, coro: Coroutine[Any, Any, None], *, name: str, context: Context
+    ) -> object:
+        """Start a coroutine as any other."""
+        return self.spawn(coro, name=name, context=context)
 
     async def _in_turn(
         self, before: anyio.Event, turn: anyio.Event, coro: Coroutine[Any, Any, None]
@@ -176,7 +233,7 @@ class TrioBackend(Backend):
         turn.set()  # who waits for it goes on in a later turn, when our first step has been run
         await coro
 
-    def call_soon(self, callback: Callable[[], None]) -> None:
+    def call_soon(self, callback: Callable[[], object]) -> None:
         """Call back in the loop's thread, from any thread."""
         self._token.run_sync_soon(callback)
 
@@ -202,10 +259,10 @@ def runs_here() -> bool:
     return True
 
 
-def current_backend() -> Backend:
-    """Return the backend for the event loop that the caller runs on."""
+def current_backend(thread_limit: int) -> Backend:
+    """Return a new backend for the event loop that the caller runs on."""
     try:
         task = asyncio.current_task()
     except RuntimeError:
         task = None
-    return TrioBackend() if task is None else AsyncioBackend()
+    return (TrioBackend if task is None else AsyncioBackend)(thread_limit)

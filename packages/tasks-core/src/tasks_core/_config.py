@@ -68,6 +68,10 @@ class TaskConfig:
             msg = f'run_on must be "success", "failure" or "always", not {run_on!r}'
             raise ValueError(msg)
 
+    def __deepcopy__(self, memo: object) -> Self:
+        """Return itself: it is immutable, and what it refers to must not be copied with it."""
+        return self
+
     @property
     def shielded(self) -> bool:
         """Whether the task is shielded: `shield`, with its default applied."""

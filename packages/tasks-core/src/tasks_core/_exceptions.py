@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from enum import Enum
+
 
 class TasksError(Exception):
     """Base of all errors of tasks-core and its adapters.
@@ -10,20 +13,82 @@ class TasksError(Exception):
     """
 
 
+class Missing(Enum):
+    """Why there are no tasks: the cause, and what to do about it (contract 2.7, 5.6)."""
+
+    CONTEXT = (
+        "No request is being served here, and no lifespan is running, as far as this code's "
+        "context tells. Pass `tasks` on to it; or, if it has a thread of its own, start that with "
+        "the context of its caller: Thread(target=contextvars.copy_context().run, args=(f, ...)). "
+        "If a request did call it, tasks were not added to its application: add_tasks(app), or "
+        "plugins=[TasksPlugin()] in Litestar."
+    )
+    ADDED = (
+        "No tasks were added to the application that serves this request: call add_tasks(app) "
+        "before it starts, on the outermost application if this one is mounted in it (or put "
+        "TasksMiddleware around an ASGI application)."
+    )
+    STARTED = (
+        "The task runner of this application has not been started: that happens with its "
+        "lifespan. Servers run that unless they are told not to, or something around the "
+        "application keeps it from them; a test client does within `with TestClient(app) as "
+        "client:`; httpx's ASGITransport never does, so put lifespan(app) of tasks_core.testing "
+        "around it."
+    )
+    FAILED = (
+        "The lifespan of this application failed when it started, see the error that it raised; "
+        "its task runner does not run. Some servers go on all the same: let them stop then, with "
+        "uvicorn's --lifespan on for instance."
+    )
+    ENDED = (
+        "The lifespan of this application has ended, and its task runner with it: the application "
+        "has shut down. Schedule while it lives."
+    )
+    MOUNTED = (
+        "Tasks were added to an application that is mounted in another one, and only the lifespan "
+        "of the outermost application is run: call add_tasks on that one (too, if this one has "
+        "settings of its own)."
+    )
+    OTHER_THREAD = (
+        "The application was started on an event loop in another thread than the one that serves "
+        "this request. Start and serve it on the same event loop: in a test `with TestClient(app) "
+        "as client:`, or lifespan(app) of tasks_core.testing in the test's own event loop."
+    )
+    OTHER_LOOP = (
+        "The application was started on another event loop than the one that runs here, and its "
+        "tasks cannot run on this one. Start and serve it on the same event loop."
+    )
+
+
 class TasksUninitializedError(TasksError, RuntimeError):
-    """Tasks were asked for where no runner runs (contract 5.6).
+    """Tasks were asked for where they cannot be had; it says why (contract 2.7, 5.6).
 
     Since 0.1.0.
     """
 
+    def __init__(self, missing: Missing) -> None:
+        super().__init__(missing)
+        self.missing = missing
+
     def __str__(self) -> str:
+        return str(self.missing.value)
+
+
+class MountedSettingsError(TasksError, RuntimeError):
+    """An application that is mounted in another one with tasks has settings of a runner (3.3).
+
+    Since 0.1.0.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(names)
+
+    def __str__(self) -> str:
+        names = ", ".join(self.args[0])
         return (
-            "No task runner is running here. Either tasks were never added to the application: "
-            "call add_tasks(app) (or install the plugin or middleware of your framework) before "
-            "it starts, and use tasks within a request. Or the application's lifespan did not "
-            "run: write `with TestClient(app) as client:` in tests, put lifespan(app) of "
-            "tasks_core.testing around httpx's ASGITransport, and do not switch the server's "
-            "lifespan off."
+            f"{names} cannot apply to an application that is mounted in another one with tasks: "
+            "the task runner is the outermost application's. Pass what is the runner's to "
+            "add_tasks of that one; `config` may stay here."
         )
 
 
@@ -50,21 +115,36 @@ class NoCurrentTaskError(TasksError, RuntimeError):
         return "No task is running here: call current_task() in a function that was scheduled."
 
 
+class Closed(Enum):
+    """Why a runner takes no tasks (contract 5.4)."""
+
+    NOT_ENTERED = "`async with TaskRunner(...)` has not been entered yet: schedule within it."
+    SHUT_DOWN = "the application has shut down: schedule while it lives."
+    FORKED = (
+        "this process was forked from the one in which the task runner runs. Start the application "
+        "in this process, or schedule in that one."
+    )
+    LOOP_ENDED = (
+        "the event loop on which it was to run has ended, without leaving the task runner first."
+    )
+
+
 class RunnerClosedError(TasksError, RuntimeError):
-    """A task was scheduled on a runner that is closed or was never entered (contract 5.4).
+    """A task was scheduled on a runner that takes none (contract 5.4).
 
     Since 0.1.0.
     """
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
+    def __init__(self, name: str, closed: Closed) -> None:
+        super().__init__(name, closed)
 
     def __str__(self) -> str:
-        return (
-            f"Task {self.args[0]} was refused, it would never run: the task runner is not running. "
-            "Either the application has shut down, or `async with TaskRunner(...)` has not been "
-            "entered yet; schedule while the application lives."
-        )
+        name, closed = self.args
+        return f"Task {name} was refused, it would never run: {closed.value}"
+
+
+class LoopEndedError(Exception):
+    """The event loop of a runner turns no more; within the package only."""
 
 
 class TaskAborted(TasksError):  # noqa: N818 - the state's name, as in asyncio.CancelledError

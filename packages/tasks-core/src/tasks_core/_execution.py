@@ -2,54 +2,76 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from types import TracebackType
+from typing import cast
 
 from anyio import CancelScope, get_cancelled_exc_class
 
 from . import _report
-from ._backend import Backend, runs_here
-from ._config import TaskErrorHandler
+from ._backend import runs_here
 from ._exceptions import TaskAborted
-from ._function import is_async
 from ._state import PENDING
 from ._task import Task
-from ._threads import call, call_in_thread
-
-if TYPE_CHECKING:
-    from ._runner import TaskRunner
+from ._threads import Threads, call, call_in_thread, in_thread
 
 
-async def execute(task: Task, runner: TaskRunner) -> None:
-    """Run a task, its error handler included, within a scope that cancels it."""
+async def execute(task: Task, refusal: Exception | None = None) -> None:
+    """Run a task, its error handler included, within a scope that cancels it.
+
+    Args:
+        task: The task.
+        refusal: Why it cannot be run: it then fails with this.
+    """
     if task._state is not PENDING:
         return  # cancelled before its first step
-    func = task.func
-    scope = runner._backend.scope_type(shield=True)
-    runner._living.enter(task, scope)
+    func, backend = task.func, task._backend
+    scope = backend.scope_type(shield=True)
+    backend.living.enter(task, scope)
     try:
         with scope:
             try:
-                if is_async(func):  # as `call` does it, without one more coroutine a task
+                if refusal is not None:
+                    raise refusal  # noqa: TRY301 - it is as if the function had raised it
+                if task._is_async:  # as `call` does it, without one more coroutine a task
                     task._begin()
                     result = await func(*task.args, **task.kwargs)
                 else:
                     result = await call_in_thread(
-                        func, task.args, task.kwargs, runner._threads, task._begin
+                        func, task.args, task.kwargs, backend.threads, task._begin
                     )
             except BaseException as raised:
-                error = _failure(raised, scope, runner._backend)
+                error = _failure(raised, scope, task)
                 if error is None:
                     raise
-                task._fail(error)
-                _report.failed(task, error)
-                if task.config.on_error is not None:
-                    await _handle(task, error, task.config.on_error, scope, runner)
+                try:
+                    await _fail(task, error, scope)
+                finally:
+                    del error  # its traceback has this frame
             else:
                 task._succeed(result)
     except BaseException as raised:  # noqa: BLE001 - here it ends (contract 4.1)
         _swallow(raised, task, scope)
     finally:
-        runner._living.end(task)
+        backend.living.end(task)
+
+
+async def _fail(task: Task, error: Exception, scope: CancelScope) -> None:
+    """Let a task fail: the failure is logged, then handled (contract 4.2, 4.3)."""
+    task._fail(error)
+    _report.failed(task, error)
+    handler = task.config.on_error
+    if handler is None:
+        return
+    try:
+        await call(handler, (task, error), {}, task._backend.threads)
+    except BaseException as raised:
+        failure = _failure(raised, scope, task)
+        if failure is None:
+            _report.handler_cancelled(task)
+            raise
+        _report.handler_failed(task, error, failure)
+    finally:
+        del error
 
 
 def _swallow(raised: BaseException, task: Task, scope: CancelScope) -> None:
@@ -64,24 +86,7 @@ def _swallow(raised: BaseException, task: Task, scope: CancelScope) -> None:
         _report.cancelled_from_outside(task)
 
 
-async def _handle(
-    task: Task,
-    error: Exception,
-    handler: TaskErrorHandler,
-    scope: CancelScope,
-    runner: TaskRunner,
-) -> None:
-    try:
-        await call(handler, (task, error), {}, runner._threads)
-    except BaseException as raised:
-        failure = _failure(raised, scope, runner._backend)
-        if failure is None:
-            _report.handler_cancelled(task)
-            raise
-        _report.handler_failed(task, error, failure)
-
-
-def _failure(raised: BaseException, scope: CancelScope, backend: Backend) -> Exception | None:
+def _failure(raised: BaseException, scope: CancelScope, task: Task) -> Exception | None:
     """Return the failure that ``raised`` means, or ``None`` if it ends the task in another way.
 
     A cancellation is known by what was cancelled, not by its type: libraries let cancelled errors
@@ -89,15 +94,37 @@ def _failure(raised: BaseException, scope: CancelScope, backend: Backend) -> Exc
     """
     if _is_interrupt(raised) or (isinstance(raised, GeneratorExit) and not runs_here()):
         return None
-    cancelled = get_cancelled_exc_class()
-    if isinstance(raised, cancelled) and (scope.cancel_called or backend.cancelled_from_outside()):
+    cancelled, outside = get_cancelled_exc_class(), task._backend.cancelled_from_outside
+    if isinstance(raised, cancelled) and (scope.cancel_called or outside()):
         return None
     error = _without(raised, cancelled) if scope.cancel_called else raised
-    if error is None or isinstance(error, Exception):
+    if error is None:
+        return None
+    error.__traceback__ = _users_part(error.__traceback__)
+    if isinstance(error, Exception):
         return error
     aborted = TaskAborted(type(error).__name__)
     aborted.__cause__ = error
     return aborted
+
+
+def _users_part(traceback: TracebackType | None) -> TracebackType | None:
+    """Return a traceback from the first frame on that is not ours, nor one of anyio's threads.
+
+    The frames before it say nothing to users, and hold the task, which holds the error: a cycle of
+    references.
+    """
+    part = traceback
+    while part is not None and part.tb_frame.f_code in _OURS:
+        part = _within_thread(part) if part.tb_frame.f_code is _TO_THREAD else part.tb_next
+    return part
+
+
+def _within_thread(traceback: TracebackType) -> TracebackType | None:
+    part: TracebackType | None = traceback
+    while part is not None and part.tb_frame.f_code is not _IN_THREAD:
+        part = part.tb_next
+    return traceback.tb_next if part is None else part.tb_next  # there may have been no thread
 
 
 def _is_interrupt(raised: BaseException) -> bool:
@@ -113,3 +140,10 @@ def _without(raised: BaseException, kind: type[BaseException]) -> BaseException 
     if isinstance(raised, BaseExceptionGroup):
         return cast("BaseExceptionGroup[BaseException]", raised).split(kind)[1]
     return raised
+
+
+_TO_THREAD, _IN_THREAD = Threads.run.__code__, in_thread.__code__
+_OURS = frozenset(
+    function.__code__ for function in (execute, _fail, call, call_in_thread, Threads.run)
+)
+"""What is between the event loop and a task's function, or its error handler."""

@@ -90,8 +90,11 @@ def _flags(func: object) -> int:
     return func.__code__.co_flags if type(func) is FunctionType else 0
 
 
-def check_call(func: object, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
+def check_call(func: object, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bool:
     """Refuse what could never run, in the caller's traceback (contract 2.2).
+
+    Returns:
+        What `is_async` says of it.
 
     Raises:
         TypeError: ``func`` cannot be called, is a coroutine object or a generator function, or
@@ -111,12 +114,13 @@ def check_call(func: object, args: tuple[object, ...], kwargs: Mapping[str, obje
             and least <= given
             and (given <= code.co_argcount or code.co_flags & CO_VARARGS)
         ):
-            return
+            return is_async(cast("Callable[..., object]", func))
     elif not callable(func):
         raise TypeError(_not_callable(func))
     elif _is_generator(func):
         raise TypeError(_nothing_runs_it(func))
     _check_arguments(func, args, kwargs)
+    return is_async(cast("Callable[..., object]", func))
 
 
 def _is_generator(func: object) -> bool:

@@ -1,56 +1,265 @@
-"""An application's lifespan, as tasks live in it: around its own code (contract 5.1)."""
+"""An application's lifespan, with its tasks around its own code; and which runner serves what."""
 
 from __future__ import annotations
 
-from ._phase import AFTER_RESPONSE
-from ._request import ASGIApp, Message, Receive, Scope, Send
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
+from secrets import token_hex
+from traceback import format_exc
+from typing import Any, Final, Unpack
+
+from anyio import CancelScope
+
+from . import _report
+from ._config import TaskConfig
+from ._exceptions import Missing, MountedSettingsError, TasksUninitializedError
+from ._request import KEY, LAYER, ASGIApp, Message, Receive, Scope, Send, serve
 from ._runner import TaskRunner
-from ._scheduler import TasksScheduler
+from ._scheduler import LayeredScheduler, TasksScheduler, current
+from ._settings import RunnerSettings, Settings
+
+REFUSALS: Final = (AssertionError, NotImplementedError, ValueError)
+"""What applications without a lifespan raise when they are offered one."""
 
 
-def lifespan_scheduler(runner: TaskRunner) -> TasksScheduler:
-    """Return a scheduler for the application's lifespan, where every phase has begun.
+class ApplicationTasks:
+    """The tasks of one application: its settings, and the runners of its lifespans that run.
 
-    Enter it around the application's own lifespan code, so that `current_tasks` finds it there
-    (contract 5.1).
+    For who writes an adapter. There is one lifespan at a time, as a rule; but one application may
+    be served on several event loops, and several applications may share a lifespan's state.
+
+    Args:
+        settings: See `RunnerSettings`.
+
+    Raises:
+        TypeError: A setting is of the wrong type.
+        ValueError: A number is out of its range.
 
     Since 0.1.0.
     """
-    scheduler = TasksScheduler(runner)
-    scheduler.reach(AFTER_RESPONSE)
-    return scheduler
+
+    def __init__(self, **settings: Unpack[RunnerSettings]) -> None:
+        """Check the settings; nothing runs before the application's lifespan."""
+        Settings(**settings)
+        self._settings = settings
+        # Of the lifespans that run; it is replaced, never changed.
+        self._runners: tuple[TaskRunner, ...] = ()
+        self._key = f"tasks_core.runner-{token_hex(4)}"  # in the state of a lifespan
+        self._missing = Missing.STARTED  # why there is no runner, while there is none
+
+    @asynccontextmanager
+    async def run(
+        self, state: MutableMapping[str, Any] | None = None
+    ) -> AsyncGenerator[TaskRunner]:
+        """Run a runner around a lifespan of the application (contract 5.1).
+
+        It is entered before the application's own code, which may schedule by `current_tasks`;
+        `TaskRunner.drain` is awaited before that code tears down what tasks use.
+
+        Args:
+            state: The lifespan's state, where the server has one.
+        """
+        async with TaskRunner(**self._settings) as runner:
+            self._runners = (*self._runners, runner)
+            if state is not None:
+                state[self._key] = runner
+            self._missing = Missing.FAILED
+            try:
+                with runner._past():
+                    yield runner
+                self._missing = Missing.ENDED
+            finally:
+                self._runners = tuple(one for one in self._runners if one is not runner)
+
+    def running_here(self) -> TaskRunner | None:
+        """Return the runner within whose `run` the caller was called, if it was within one."""
+        tasks = current.get(None)
+        if isinstance(tasks, TasksScheduler) and tasks._runner in self._runners:
+            return tasks._runner
+        return None
+
+    def started(self) -> None:
+        """Note that a lifespan has started: it can end from now on, no longer fail to start."""
+        self._missing = Missing.ENDED
+
+    def find(self, scope: Scope) -> TaskRunner | None:
+        """Return the runner for a request, if a lifespan runs.
+
+        Args:
+            scope: The request's scope.
+        """
+        runners = self._runners
+        if len(runners) < 2:  # noqa: PLR2004 - where there are several one has to look
+            return runners[0] if runners else None
+        state = scope.get("state")
+        runner: TaskRunner | None = state.get(self._key) if state else None
+        if runner in runners:
+            return runner
+        here = (one for one in runners if one._entered().is_current())
+        return next(here, runners[-1])
+
+    def serve(  # noqa: PLR0913, PLR0917 - an ASGI call and what it is to know
+        self,
+        app: ASGIApp,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        disconnects: tuple[type[Exception], ...] = (),
+        make: Callable[[TaskRunner], TasksScheduler] = TasksScheduler,
+        *,
+        mounted: bool = False,
+    ) -> Awaitable[None]:
+        """Serve a request with its tasks, or with an error that says why it has none.
+
+        Args:
+            app: The application, with all its middleware.
+            scope: The request's scope, of type ``http`` or ``websocket``.
+            receive: The request's ``receive``.
+            send: The request's ``send``.
+            disconnects: As in `TasksMiddleware`.
+            make: Makes the request's scheduler.
+            mounted: Whether another application has routed the request here.
+
+        Raises:
+            MountedSettingsError: It is mounted in another application with tasks, and has settings
+                that are a runner's.
+        """
+        runner = self.find(scope)
+        if runner is None:
+            outer = scope.get(KEY)
+            if isinstance(outer, TasksScheduler):
+                return _serve_layer(app, scope, receive, send, outer, self.check_layer())
+            if outer is not None:  # an application further out has said why
+                return app(scope, receive, send)
+            missing = Missing.MOUNTED if mounted else self._missing
+            return _serve_without(app, scope, receive, send, missing)
+        try:
+            scheduler = make(runner)
+        except TasksUninitializedError as error:
+            return _serve_without(app, scope, receive, send, error.missing)
+        return serve(app, scope, receive, send, scheduler, disconnects)
+
+    def check_layer(self) -> TaskConfig:
+        """Return the settings as a mounted application's layer (contract 3.3).
+
+        Raises:
+            MountedSettingsError: Some are a runner's.
+        """
+        wrong = [name for name, value in self._settings.items() if name != "config" and value is not None]
+        if wrong:
+            raise MountedSettingsError(wrong)
+        return self._settings.get("config") or TaskConfig()
+
+    async def live(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the application's lifespan, with a runner around it.
+
+        Args:
+            app: The application, with all its middleware.
+            scope: The scope, of type ``lifespan``.
+            receive: The lifespan's ``receive``.
+            send: The lifespan's ``send``.
+
+        Raises:
+            Exception: What the application's lifespan has raised (contract 5.7).
+        """
+        async with self.run(scope.get("state")) as runner:
+            await _Messages(self, runner, receive, send).serve(app, scope)
 
 
-class Lifespan:
-    """The lifespan as the application sees it: before its shutdown, all tasks have ended."""
+async def _serve_layer(  # noqa: PLR0913, PLR0917 - an ASGI call and what it is to know
+    app: ASGIApp,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    request: TasksScheduler,
+    config: TaskConfig,
+) -> None:
+    """Serve a request further out, with a layer of settings over its own."""
+    outer = scope.get(LAYER)
+    scope[LAYER] = layered = LayeredScheduler(outer or request, config)
+    token = current.set(layered)
+    try:
+        await app(scope, receive, send)
+    finally:
+        scope[LAYER] = outer
+        current.reset(token)
 
-    def __init__(self, runner: TaskRunner, receive: Receive, send: Send) -> None:
+
+async def _serve_without(
+    app: ASGIApp, scope: Scope, receive: Receive, send: Send, missing: Missing
+) -> None:
+    """Serve a request that has no tasks, and let who asks for them know why."""
+    scope[KEY] = missing
+    token = current.set(missing)
+    try:
+        await app(scope, receive, send)
+    finally:
+        del scope[KEY]
+        current.reset(token)
+
+
+class _Messages:
+    """The messages of a lifespan as the application sees them: all tasks end before its shutdown.
+
+    Args:
+        tasks: The application's.
+        runner: The lifespan's.
+        receive: The lifespan's ``receive``.
+        send: The lifespan's ``send``.
+    """
+
+    def __init__(
+        self, tasks: ApplicationTasks, runner: TaskRunner, receive: Receive, send: Send
+    ) -> None:
+        self._tasks = tasks
         self._runner = runner
         self._receive = receive
         self._send = send
-        # Whether the application has asked for a message or sent one: it speaks the protocol.
-        self._spoken = False
+        # Whether the application has asked for a message or sent one, so speaks the protocol;
+        # whether it has started; and whether it knows that it is to stop.
+        self._spoken = self._started = self._stops = False
 
     async def send(self, message: Message) -> None:
         self._spoken = True
+        if message["type"] == "lifespan.startup.complete":
+            self._started = True
+            self._tasks.started()
         await self._send(message)
 
     async def receive(self) -> Message:
         self._spoken = True
-        message = await self._receive()
-        if message["type"] == "lifespan.shutdown":
-            await self._runner.drain()
+        try:
+            message = await self._receive()
+            if message["type"] == "lifespan.shutdown":
+                await self._runner.drain()
+        except BaseException:  # the server ends it so: the application tears down next (5.1)
+            with CancelScope(shield=True):
+                await self._runner.drain()
+            raise
+        self._stops = message["type"] == "lifespan.shutdown"
         return message
 
     async def serve(self, app: ASGIApp, scope: Scope) -> None:
         try:
             await app(scope, self.receive, self.send)
-        except Exception:
-            # An application without a lifespan refuses the scope, which is its right; what one
-            # with a lifespan raises is its own affair (contract 5.7).
+        except Exception as error:
+            # What an application with a lifespan raises is its own affair (contract 5.7). One
+            # without a lifespan refuses the scope, which is its right.
+            if not self._spoken and not isinstance(error, REFUSALS):
+                failed = {"type": "lifespan.startup.failed", "message": format_exc()}
+                await self._receive()
+                await self._send(failed)
+                self._spoken = True
             if self._spoken:
                 raise
+            _report.no_lifespan(error)
         if not self._spoken:
-            for message in ("lifespan.startup.complete", "lifespan.shutdown.complete"):
-                await self.receive()
-                await self._send({"type": message})
+            await self.receive()
+            await self.send({"type": "lifespan.startup.complete"})
+        if self._started and not self._stops:  # it has no more to do, but its requests have
+            await self._until_stopped()
+            await self._send({"type": "lifespan.shutdown.complete"})
+
+    async def _until_stopped(self) -> None:
+        while not self._stops:
+            await self.receive()

@@ -1,35 +1,28 @@
-"""What lives in a runner, how it is cancelled, and when nothing does any more."""
+"""What lives on an event loop: how it is cancelled, and when nothing lives any more."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from anyio import CancelScope, Event, current_time, move_on_after
-from anyio.lowlevel import checkpoint
+from anyio import CancelScope, Event, move_on_after
 
-from . import _report
 from ._state import CANCELLED, TaskState
-from ._task import Task
 
-WARN_EVERY: Final = 10.0
-"""Seconds between two warnings of a shutdown that waits (contract 5.2)."""
+if TYPE_CHECKING:
+    from ._task import Task
 
 
 class Living:
     """Every task in a state that is not final, or whose error handler is at work, as scheduled.
 
     It changes on the event loop's thread, but for `add`, which any thread may call.
-
-    Args:
-        retire: Called with a task that is over.
     """
 
-    def __init__(self, retire: Callable[[Task], None]) -> None:
+    def __init__(self) -> None:
         # With the scope that cancels it, once it has been started.
         self._scopes: dict[Task, CancelScope | None] = {}
-        self._retire = retire
-        # Set whenever nothing lives any more; made by who waits for it.
+        # Set when nothing lives any more; made by who waits for that.
         self._idle: Event | None = None
 
     def __iter__(self) -> Iterator[Task]:
@@ -58,19 +51,17 @@ class Living:
         """Forget a task: it is over."""
         self._scopes.pop(task, None)
         task._end(otherwise)
-        if task._id:  # somebody knows it
-            self._retire(task)
+        if task._known:
+            task._runner.registry._retire(task)
         if self._idle is not None and not self._scopes:
             self._idle.set()
 
-    async def until_idle(self, deadline: float, forget_lost: Callable[[], None]) -> None:
-        """Wait until nothing lives, or the deadline, with warnings."""
-        await checkpoint()
-        forget_lost()
-        while self._scopes and (left := deadline - current_time()) > 0:
+    async def wait_idle(self, seconds: float) -> bool:
+        """Wait until nothing lives, so long at most; return whether it came to that."""
+        if not self._scopes:
+            return True
+        if self._idle is None or self._idle.is_set():
             self._idle = Event()
-            with move_on_after(min(left, WARN_EVERY)) as late:
-                await self._idle.wait()
-            forget_lost()
-            if late.cancelled_caught and self._scopes and current_time() < deadline:
-                _report.waiting(list(self))
+        with move_on_after(seconds):
+            await self._idle.wait()
+        return not self._scopes

@@ -11,9 +11,12 @@ from ._task import Task
 
 _KEPT = (
     "phase",
+    "_backend",
     "_began_at",
     "_ended_at",
     "_id",
+    "_is_async",
+    "_known",
     "_progress",
     "_result",
     "_runner",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal, cast
+from typing import Final, Literal, cast
 
 from ._checks import check_amount
 from ._state import TaskState
@@ -76,7 +76,7 @@ class TaskRecord:
         waited: Seconds from its scheduling until it began, or until now or its end if it has not.
         ran: Seconds from its beginning until now, or until its end; ``None`` if it has not begun.
         error_type: The qualified name of the type of what it raised; ``None`` unless it failed.
-        error: The text of what it raised; ``None`` unless it failed.
+        error: The text of what it raised, its first 2000 characters; ``None`` unless it failed.
         progress: The last `Progress` that it has reported, if any.
 
     Since 0.1.0.
@@ -97,22 +97,49 @@ class TaskRecord:
     progress: Progress | None
 
 
+TEXT_LIMIT: Final = 2000
+"""Characters of an error's text that a record, and what is remembered of a task, have at most."""
+
+
+def cut(text: str) -> str:
+    """Return a text, or its beginning and how much is left out."""
+    left = len(text) - TEXT_LIMIT
+    return text if left <= 0 else f"{text[:TEXT_LIMIT]}... ({left} characters more)"
+
+
+def escape(text: str) -> str:
+    """Return a text in which nothing breaks a line or controls a terminal (contract 4.2)."""
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )
+
+
 class _Calendar:
     """Tells the date of moments of `time.monotonic`: of one moment always the same date.
 
-    Unless somebody has set the clock, or the machine has slept, which that does not count.
+    Unless somebody has set the clock, or the machine has slept, which that does not count. No date
+    is one that the calendar has not had yet, also where a test has stopped its clock.
     """
 
     def __init__(self) -> None:
-        self._offset = 0.0
+        self._now = self._offset = 0.0
+
+    def look(self) -> float:
+        """Look at the calendar's clock."""
+        now = time.time()
+        if now != self._now:  # or it has been stopped
+            self._now, offset = now, now - time.monotonic()
+            if abs(offset - self._offset) > 1.0:
+                self._offset = offset
+        return now
 
     def date(self, moment: float) -> str:
-        offset = time.time() - time.monotonic()
-        if abs(offset - self._offset) > 1.0:
-            self._offset = offset
-        at = datetime.fromtimestamp(moment + self._offset, UTC)
+        """Return the date of a moment, as ISO 8601 in UTC."""
+        now = self.look()
+        at = datetime.fromtimestamp(min(moment + self._offset, now), UTC)
         return at.isoformat(timespec="milliseconds")
 
 
-date = _Calendar().date
-"""Return the date of a moment of `time.monotonic`, as ISO 8601 in UTC."""
+calendar = _Calendar()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from threading import RLock
 
 from ._living import Living
@@ -29,7 +30,7 @@ class TaskRegistry:
 
     def __init__(self, history: int) -> None:
         """Made by `TaskRunner`, not by users."""
-        self._living = Living(self._retire)
+        self._living: list[Living] = []  # on each event loop
         self._history = history
         # Those that have an id: what lives, and what is remembered. They change under the lock,
         # where no code of users runs; but a signal handler or a finaliser may come in between.
@@ -92,32 +93,31 @@ class TaskRegistry:
         return _select(ended, name, phase, state)
 
     def __iter__(self) -> Iterator[Task]:
-        return iter(self._living)
+        return chain.from_iterable(list(self._living))
 
     def __len__(self) -> int:
-        return len(self._living)
+        return sum(map(len, self._living))
 
     def __repr__(self) -> str:
         """Show how many tasks live, and how many are remembered."""
         return f"<TaskRegistry living={len(self)} ended={len(self._ended)}>"
 
-    def _identify(self, task: Task) -> str:
-        """Give a task its id, by which it is found; of threads that ask all get the same."""
+    def _know(self, task: Task) -> None:
+        """Let a task be found by its id; of threads that ask at a time all do the same."""
         with self._changing:
-            task_id = task._identify()
-            self._known[task_id] = task
+            self._known[task._show_id()] = task
+            task._known = True
         if task._is_over:  # the runner looks the other way round, so at least one of them retires
             self._retire(task)
-        return task_id
 
     def _retire(self, task: Task) -> None:
-        """Remember a task with an id, which is over, in place of knowing it."""
+        """Remember a task that is known, and is over, in place of knowing it."""
         # Both outside of the lock: it asks the error for its text, and what is forgotten may be the
         # last to hold a result.
         kept, forgotten = RememberedTask(task), None
         with self._changing:
-            self._ended[task.id] = kept
-            self._known.pop(task.id, None)
+            self._ended[kept.id] = kept
+            self._known.pop(kept.id, None)
             if len(self._ended) > self._history:
                 forgotten = self._ended.popitem(last=False)
         del forgotten

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
-from ._function import describe
+from ._function import describe, show, type_name
+from ._record import escape
 from ._task import Task
 
 logger = logging.getLogger("tasks_core")
@@ -37,9 +38,9 @@ def left_scope_open(task: Task, error: Exception) -> None:
     _log(logging.ERROR, lambda: f"Task {_identify(task)} left a cancel scope open", task, error)
 
 
-def skipped(task: Task, why: str) -> None:
+def skipped(task: Task, why: str, level: int) -> None:
     """Log that a task does not run (contract 1.6)."""
-    _log(logging.INFO, lambda: f"Task {_identify(task)} skipped: {why}", task)
+    _log(level, lambda: f"Task {_identify(task)} skipped: {why}", task)
 
 
 def cancelled_from_outside(task: Task) -> None:
@@ -53,37 +54,51 @@ def interrupted(task: Task) -> None:
     _log(logging.WARNING, lambda: f"Task {_identify(task)} was interrupted by Ctrl-C", task)
 
 
-def waiting(tasks: Sequence[Task]) -> None:
-    """Log what a shutdown waits for (contract 5.2)."""
+def no_lifespan(refusal: Exception) -> None:
+    """Log that an application refuses its lifespan, which so runs without code of its own."""
+    what = "The application refuses the lifespan, so it is served one that has only its tasks"
+    _log(logging.WARNING, lambda: f"{what}: {type_name(refusal)}: {escape(show(refusal))}")
+
+
+def waiting(tasks: Sequence[tuple[Task, str]]) -> None:
+    """Log what a shutdown waits for, and what that waits for (contract 5.2)."""
     more = f" and {len(tasks) - _AT_ONCE} more" if len(tasks) > _AT_ONCE else ""
     first = tasks[:_AT_ONCE]
     _log(logging.WARNING, lambda: f"Shutdown is waiting for {_list(first)}{more}")
 
 
-def unfinished(tasks: Sequence[Task]) -> None:
+def unfinished(tasks: Sequence[tuple[Task, str]]) -> None:
     """Log what a shutdown has cut short or left behind, each task once (contract 5.3)."""
     for batch in (tasks[at : at + _AT_ONCE] for at in range(0, len(tasks), _AT_ONCE)):
         _log(logging.WARNING, partial(_list_unfinished, batch))
 
 
-def _list_unfinished(tasks: Sequence[Task]) -> str:
+def _list_unfinished(tasks: Sequence[tuple[Task, str]]) -> str:
     return f"Shutdown left unfinished: {_list(tasks)}"
 
 
 def _identify_handler(task: Task) -> str:
-    return f"Error handler {describe(task.config.on_error)} of task {_identify(task)}"
+    return f"Error handler {_function(task.config.on_error)} of task {_identify(task)}"
 
 
 def _identify(task: Task) -> str:
-    return f"{task.name} (id={task.id}, function={describe(task.func)}, phase={task.phase})"
-
-
-def _list(tasks: Sequence[Task]) -> str:
-    return ", ".join(
-        f"{task.name} (id={task.id}, phase={task.phase}, age={task._age:.1f} s, "
-        f"{'still ' if task._lives else ''}{task.state})"
-        for task in tasks
+    return (
+        f"{escape(task.name)} (id={task._show_id()}, function={_function(task.func)}, "
+        f"phase={task.phase})"
     )
+
+
+def _list(tasks: Sequence[tuple[Task, str]]) -> str:
+    return ", ".join(
+        f"{escape(task.name)} (id={task._show_id()}, phase={task.phase}, age={task._age:.1f} s, "
+        f"{'still ' if task._lives else ''}{task.state}"
+        f"{f', waited for {waits_for}' if waits_for else ''})"
+        for task, waits_for in tasks
+    )
+
+
+def _function(func: object) -> str:
+    return escape(describe(func))
 
 
 def _chain(failure: BaseException, error: BaseException) -> None:
@@ -107,6 +122,8 @@ def _log(
     error: Exception | None = None,
 ) -> None:
     try:
+        if not logger.isEnabledFor(level):
+            return
         message = say()
         # Not the error itself: one that is false in a condition would be logged without traceback.
         exc_info = None if error is None else (type(error), error, error.__traceback__)
@@ -127,8 +144,8 @@ def _extra(task: Task | None) -> dict[str, object] | None:
     if task is None:
         return None
     return {
-        "task_id": task.id,
-        "task_name": task.name,
-        "task_func": describe(task.func),
+        "task_id": task._show_id(),
+        "task_name": escape(task.name),
+        "task_func": _function(task.func),
         "task_phase": str(task.phase),
     }

@@ -2,47 +2,58 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from math import inf
-from threading import RLock
+from threading import RLock, get_ident
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self, Unpack
+from weakref import WeakSet
 
 from anyio import CancelScope, Event, current_time
+from anyio.lowlevel import checkpoint
 
 from . import _report
-from ._backend import Backend, LoopEndedError, current_backend
-from ._checks import check_count, check_seconds
-from ._config import TaskConfig
-from ._exceptions import RunnerClosedError
+from ._backend import AsyncioBackend, Backend, current_backend, runs_here
+from ._config import TaskConfig, TaskSettings
+from ._exceptions import (
+    Closed,
+    LoopEndedError,
+    Missing,
+    RunnerClosedError,
+    TasksUninitializedError,
+)
 from ._execution import execute
-from ._function import describe, is_async
+from ._function import describe
+from ._phase import AFTER_RESPONSE
+from ._record import calendar, escape
 from ._registry import TaskRegistry
-from ._settings import check_config
+from ._scheduler import PhaseScheduler, Scheduler, TasksScheduler
+from ._settings import RunnerSettings, Settings
 from ._state import CANCELLED, PENDING, SKIPPED
 from ._task import Task
-from ._threads import Threads
+
+WARN_EVERY: Final = 10.0
+"""Seconds between two warnings of a shutdown that waits (contract 5.2)."""
 
 UNWIND_TIME: Final = 1.0
 """Seconds that shielded tasks have to clean up once `shutdown_timeout` has cancelled them."""
 
 
-class TaskRunner:
+class TaskRunner(Scheduler):
     """Runs tasks for as long as the application lives; an async context manager (contract 5).
 
-    It may be entered once, and serves the event loop in which it was entered. Leaving it drains
-    it; afterwards tasks are refused.
+    It may be entered once, on the event loop that it then serves; leaving it drains it, and tasks
+    are refused afterwards. A request that is served by another event loop of the same thread has
+    its tasks there.
+
+    Without a request it schedules tasks itself, as a request's scheduler does whose phases have
+    all passed (contract 2.8).
 
     Args:
-        config: The application's layer of task settings. Default: nothing set.
-        grace_period: Seconds that running tasks have at shutdown before they are cancelled.
-        shutdown_timeout: Seconds that a shutdown then waits for shielded tasks, before it cancels
-            them too. Default: without limit.
-        thread_limit: How many sync functions may run at the same time.
-        history: How many tasks that have ended are remembered, of those whose id was asked for
-            (about 1 KiB each, and their results); 0 remembers none. See `TaskRegistry`.
+        settings: See `RunnerSettings`.
 
     Raises:
         TypeError: A setting is of the wrong type.
@@ -51,52 +62,46 @@ class TaskRunner:
     Since 0.1.0.
     """
 
-    def __init__(
-        self,
-        *,
-        config: TaskConfig | None = None,
-        grace_period: float = 0.0,
-        shutdown_timeout: float | None = None,
-        thread_limit: int = 40,
-        history: int = 1000,
-    ) -> None:
+    def __init__(self, **settings: Unpack[RunnerSettings]) -> None:
         """Make a runner; it runs nothing until it is entered."""
-        self.config: Final[TaskConfig] = check_config(config)
+        self._settings: Final = Settings(**settings)
+        self.config: Final[TaskConfig] = self._settings.config or TaskConfig()
         """The application's layer of task settings."""
-        self._grace_period = check_seconds("grace_period", grace_period)
-        self._timeout = (
-            inf if shutdown_timeout is None else check_seconds("shutdown_timeout", shutdown_timeout)
-        )
-        self._thread_limit = check_count("thread_limit", thread_limit, of="threads", least=1)
-        history = check_count("history", history, of="tasks", least=0)
-        self.registry: Final = TaskRegistry(history)
+        self.registry: Final = TaskRegistry(self._settings.history)
         """What lives, and what is remembered of the tasks that have ended."""
-        self._living = self.registry._living
         # Held while a task is accepted or a phase is reached, from whatever thread: so no task
         # falls between a phase and the next, or between the last task and the end.
         self._lock: AbstractContextManager[object] = RLock()
         # Nothing that the end of a request waits for; where tests want that, see `testing`.
         self._settle: Callable[[], Awaitable[None]] | None = None
-        # There from entering the runner on; it accepts until it has drained.
-        self._backend: Backend
-        self._threads: Threads
-        self._accepts = False
-        # Once a shutdown cancels: what is not shielded, then everything.
-        self._cancels = False
-        self._cancels_shielded = False
-        # What the shutdown has cancelled, in order; its report is drawn from this.
-        self._cut: dict[Task, None] = {}
+        # The event loop in which it was entered, from then on; and those of the same thread that
+        # have served a request since.
+        self._backend: Backend | None = None
+        self._others: tuple[Backend, ...] = ()
+        # Why it takes no tasks, if it takes none.
+        self._closed: Closed | None = Closed.NOT_ENTERED
+        # How far a shutdown has come: it cuts what is not shielded and has not begun, then all that
+        # is not shielded, then everything.
+        self._drains = self._cancels = self._cancels_shielded = False
+        # What the shutdown has cut short, in order, and what each task waited for then, if for
+        # anything; its report is drawn from this.
+        self._cut: dict[Task, str] = {}
         self._drained: Event | None = None
+        # Schedulers with tasks that wait, which nobody has entered: perhaps nobody reaches their
+        # phases. It changes under the lock.
+        self._unentered: set[TasksScheduler] = set()
 
     async def __aenter__(self) -> Self:
         """Start accepting tasks, for the event loop that is running."""
-        if hasattr(self, "_backend"):
+        if self._backend is not None:
             msg = "A TaskRunner can be entered once: make a new one for each lifespan."
             raise RuntimeError(msg)
-        self._backend = current_backend()
-        self._threads = Threads(self._thread_limit)
+        self._backend = current_backend(self._settings.thread_limit)
+        self.registry._living.append(self._backend.living)
         await self._backend.open()
-        self._accepts = True
+        calendar.look()
+        _open.add(self)
+        self._closed = None
         return self
 
     async def __aexit__(
@@ -106,21 +111,24 @@ class TaskRunner:
         traceback: TracebackType | None,
     ) -> None:
         """Drain; what the body has raised goes on as it is (contract 5.7)."""
+        backend = self._entered()
         try:
             with CancelScope(shield=True):
                 await self.drain()
-                if not self._backend.may_leave_tasks:
+                if not backend.may_leave_tasks:
                     await self._until_idle(inf)
         finally:
-            await self._backend.close()
+            _open.discard(self)
+            await backend.close()
 
     async def drain(self) -> None:
         """Bring every task to its end, as a shutdown does, and refuse tasks from then on.
 
-        Waits the grace period for what runs, cancels what is not shielded, waits for what is
-        (`shutdown_timeout` at most, then cancels that too), and reports what did not finish
-        (contract 5.2, 5.3). While it waits, a warning every 10 s names what it waits for. Shielded
-        tasks that are scheduled meanwhile still run; others are cancelled before they begin.
+        Cuts short at once what is not shielded and has not begun, waits the grace period for what
+        runs, cancels what is not shielded, waits for what is (`shutdown_timeout` at most, then
+        cancels that too), and reports what did not finish (contract 5.2 to 5.4). While it waits, a
+        warning every 10 s names what it waits for. Shielded tasks that are scheduled meanwhile
+        still run; others are cut short.
 
         Leaving the runner does this; call it where tasks must end before something else does. A
         second call waits for the first.
@@ -128,104 +136,221 @@ class TaskRunner:
         if self._drained is not None:
             await self._drained.wait()
             return
+        self._entered()
         self._drained = Event()
         try:
-            await self._until_idle(current_time() + self._grace_period)
+            self._drains = True
+            self._strand_others()
+            self._cut_living()
+            await self._until_idle(current_time() + self._settings.grace_period)
             self._cancels = True
-            self._cancel_living()
-            deadline = current_time() + self._timeout
+            self._cut_living()
+            timeout = self._settings.shutdown_timeout
+            deadline = inf if timeout is None else current_time() + timeout
             while not self._close_if_idle() and current_time() < deadline:
                 await self._until_idle(deadline)
         finally:
             # After the bound, or when the server itself has cut this short.
             self._cancels = self._cancels_shielded = True
-            self._cancel_living()
+            self._cut_living()
             try:
                 with CancelScope(shield=True):
                     await self._until_idle(current_time() + UNWIND_TIME)
             finally:
                 with self._lock:
-                    self._accepts = False
-                    self._cancel_living()  # what a thread has scheduled at the last moment
+                    self._closed = self._closed or Closed.SHUT_DOWN
+                self._cut_living()  # what a thread has scheduled at the last moment
                 self._drained.set()
-                cut = [task for task in self._cut if task.state is CANCELLED]
-                _report.unfinished([*cut, *self._living])
+                living = [(task, task._waits_for) for task in self.registry]
+                cut = [(task, why) for task, why in self._cut.items() if task._state is CANCELLED]
+                _report.unfinished([*cut, *living])
+
+    async def join(self) -> None:
+        """Wait until no task lives, those included that are scheduled meanwhile (contract 2.8).
+
+        Raises:
+            RuntimeError: Another event loop than the runner's runs here.
+        """
+        backend = self._entered()
+        if not backend.is_current():
+            msg = "Wait for a TaskRunner on the event loop in which it was entered."
+            raise RuntimeError(msg)
+        await checkpoint()
+        while not await backend.living.wait_idle(inf):
+            pass
+
+    def task(self, **settings: Unpack[TaskSettings]) -> PhaseScheduler:
+        """Return a configured way to schedule, which can be kept and used again (contract 3.4)."""
+        return self._past().task(**settings)
 
     def get(self, task_id: str) -> Task | None:
         """Return the task of this id, if it lives or is remembered: see `TaskRegistry.get`."""
         return self.registry.get(task_id)
 
+    def _schedule(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Task[Any, Any]:
+        return self._past()._schedule(func, args, kwargs)
+
+    def _past(self) -> TasksScheduler:
+        """Return a scheduler whose phases have all passed."""
+        scheduler = TasksScheduler(self)
+        scheduler.reach(AFTER_RESPONSE)
+        return scheduler
+
+    def _entered(self) -> Backend:
+        if self._backend is None:
+            msg = "This TaskRunner has not been entered yet: write `async with runner:`."
+            raise RuntimeError(msg)
+        return self._backend
+
+    # The shutdown.
+
     async def _until_idle(self, deadline: float) -> None:
         """Wait until nothing lives, or the deadline, with warnings."""
-        await self._living.until_idle(deadline, self._forget_lost)
+        backend = self._entered()
+        await checkpoint()
+        self._forget_lost()
+        self._cut_unreachable()
+        while (left := deadline - current_time()) > 0:
+            if await backend.living.wait_idle(min(left, WARN_EVERY)):
+                return
+            self._forget_lost()
+            self._cut_unreachable()
+            if backend.living and current_time() < deadline:
+                _report.waiting([(task, task._waits_for) for task in backend.living])
 
     def _forget_lost(self) -> None:
         """End what the event loop cancelled before its first step: its coroutine never ran."""
-        for task in self._living:
-            if self._backend.has_ended(task._handle):
+        backend = self._entered()
+        for task in backend.living:
+            if backend.has_ended(task._handle):
                 _report.cancelled_from_outside(task)
-                self._living.end(task)
+                backend.living.end(task)
 
     def _close_if_idle(self) -> bool:
         with self._lock:
-            self._accepts = bool(self._living)
-        return not self._accepts
+            idle = not self._entered().living
+            if idle:
+                self._closed = self._closed or Closed.SHUT_DOWN
+        return idle
 
     def _spares(self, task: Task) -> bool:
         """Whether a shutdown, as far as it has got, leaves the task alone."""
-        return not self._cancels or (task.config.shielded and not self._cancels_shielded)
+        if task.config.shielded:
+            return not self._cancels_shielded
+        return not (self._cancels or (self._drains and task._state is PENDING))
 
-    def _cancel_living(self) -> None:
-        for task in self._living:
+    def _cut_living(self) -> None:
+        for task in self._entered().living:
             if not self._spares(task):
-                self._cut[task] = None
-                self._living.cancel(task)
+                self._cut_short(task)
+
+    def _cut_short(self, task: Task, waits_for: str = "") -> None:
+        self._cut.setdefault(task, waits_for or task._waits_for)
+        task._backend.living.cancel(task)
+
+    def _cut_unreachable(self) -> None:
+        """Cut what waits for a phase that nobody reaches, once nothing else lives (2.8)."""
+        with self._lock:
+            alone = [scheduler for scheduler in self._unentered if not scheduler._open]
+            waiting = [task for scheduler in alone for task in scheduler._waiting]
+        if self._drains and waiting and set(waiting) >= set(self._entered().living):
+            for task in waiting:
+                self._cut_short(task, f"{task.phase}, and nobody has entered its scheduler")
+
+    def _strand_others(self) -> None:
+        """Leave tasks of other event loops: of a thread's only one runs, and now this one does."""
+        left: list[tuple[Task, str]] = []
+        for backend in self._others:
+            for task in backend.living:
+                left.append((task, "its event loop, which does not run"))
+                if backend.is_closed():
+                    backend.living.end(task)
+                else:
+                    backend.call_soon(partial(backend.living.cancel, task))
+            self.registry._living.remove(backend.living)
+        self._others = ()
+        _report.unfinished(left)
 
     # What schedulers and tasks ask of the runner, from any thread.
+
+    def _find_backend(self) -> Backend | None:
+        """Return the event loop for the tasks of what is served here, once it was entered.
+
+        Raises:
+            TasksUninitializedError: Tasks cannot run on the event loop that runs here.
+        """
+        backend = self._backend
+        if backend is None or backend.is_current() or not runs_here():
+            return backend
+        if backend.thread != get_ident():
+            raise TasksUninitializedError(Missing.OTHER_THREAD)
+        for other in self._others:
+            if other.is_current():
+                return other
+        other = current_backend(self._settings.thread_limit)
+        if not isinstance(other, AsyncioBackend):  # it would need a task group of its own
+            raise TasksUninitializedError(Missing.OTHER_LOOP)
+        self._others = (*(one for one in self._others if not one.is_closed()), other)
+        self.registry._living.append(other.living)
+        return other
 
     def _accept(self, task: Task) -> None:
         """Take a task in; the caller holds the lock.
 
         Raises:
-            RunnerClosedError: The runner is closed, or was never entered (contract 5.4).
+            RunnerClosedError: The runner takes none (contract 5.4).
         """
-        if not self._accepts:
-            raise RunnerClosedError(task.name)
-        self._living.add(task)
+        if self._closed is not None:
+            raise RunnerClosedError(escape(task.name), self._closed)
+        task._backend.living.add(task)
+
+    def _hold(self, task: Task) -> None:
+        """Let a task that was accepted wait for its phase."""
+        if self._drains and not self._spares(task):
+            self._on_loop(task._backend, partial(self._cut_short, task))
 
     def _start(self, tasks: Sequence[Task]) -> None:
-        """Begin tasks, in their order."""
-        if self._backend.acts_at_once:
-            self._start_here(tasks)
-        else:
-            self._on_loop(partial(self._start_here, tasks))
+        """Begin tasks of one request, in their order.
 
-    def _skip(self, task: Task, why: str) -> None:
+        Raises:
+            RunnerClosedError: The event loop on which they were to run has ended.
+        """
+        backend = tasks[0]._backend
+        if backend.acts_at_once:
+            self._start_here(tasks)
+            return
+        try:
+            backend.act(partial(self._start_here, tasks))
+        except LoopEndedError:
+            for task in tasks:
+                backend.living.end(task)
+            if self._closed is None:
+                raise RunnerClosedError(escape(tasks[0].name), Closed.LOOP_ENDED) from None
+
+    def _skip(self, task: Task, why: str, level: int) -> None:
         """End a task that is not to run, and say why (contract 1.6)."""
-        self._on_loop(partial(self._skip_here, task, why))
+        self._on_loop(task._backend, partial(self._skip_here, task, why, level))
 
     def _cancel(self, task: Task) -> bool:
         """Cancel a task; return whether that can take effect."""
-        effective = task._state is PENDING or is_async(task.func)
+        effective = task._state is PENDING or task._is_async
         if task._lives:
-            self._on_loop(partial(self._living.cancel, task))
+            self._on_loop(task._backend, partial(task._backend.living.cancel, task))
             return effective
         return False
 
-    async def _begun(self) -> None:
+    async def _begun(self, backend: Backend) -> None:
         """Wait until all that was started has run its first step, sync functions in a thread."""
-        self._backend.read_inbox()
-        await self._backend.begun()
-        await self._threads.handed_over()
+        backend.read_inbox()
+        await backend.begun()
+        await backend.threads.handed_over()
 
-    def _on_loop(self, action: Callable[[], object]) -> None:
-        """Do something on the loop's thread, before that goes on; at once if this is it."""
-        try:
-            self._backend.act(action)
-        except LoopEndedError:
-            # The drain has cancelled and reported what came too late for it.
-            if self._accepts:
-                raise
+    def _on_loop(self, backend: Backend, action: Callable[[], object]) -> None:
+        """Do something on the loop's thread, before that goes on; at once if it runs here."""
+        with suppress(LoopEndedError):  # where nothing happens any more, and nobody waits
+            backend.act(action)
 
     # What happens on the loop's thread only.
 
@@ -233,24 +358,37 @@ class TaskRunner:
         for task in tasks:
             if task._state is not PENDING:
                 continue  # cancelled while it waited for its phase
-            if self._cancels and not self._spares(task):
-                self._cut[task] = None
-                self._living.cancel(task)
+            if self._drains and not self._spares(task):
+                self._cut_short(task)
                 continue
+            backend = task._backend
             name = task.config.name  # not `task.name`: this is done for each task
             name = describe(task.func) if name is None else name
-            coro = execute(task, self)
+            coro = execute(task)
             try:
-                handle = self._backend.spawn(coro, name=name, context=task._context)
+                handle = backend.spawn(coro, name=name, context=task._context)
             except Exception as error:  # noqa: BLE001 - an event loop's task factory is anyone's
                 coro.close()
-                task._fail(error)
-                _report.failed(task, error)
-                self._living.end(task)
-            else:
-                task._spawned(handle)
+                coro = execute(task, error)
+                handle = backend.spawn_all_the_same(coro, name=name, context=task._context)
+            task._spawned(handle)
 
-    def _skip_here(self, task: Task, why: str) -> None:
+    def _skip_here(self, task: Task, why: str, level: int) -> None:
         if task._lives:
-            self._living.end(task, SKIPPED)
-            _report.skipped(task, why)
+            task._backend.living.end(task, SKIPPED)
+            _report.skipped(task, why, level)
+
+
+_open: WeakSet[TaskRunner] = WeakSet()
+"""The runners that were entered and not left."""
+
+
+def _forget_in_child() -> None:
+    """Close the runners of the process that this one was forked from: their loops turn there."""
+    for runner in _open:
+        runner._lock = RLock()  # a thread of that process may have held it
+        runner._closed = Closed.FORKED
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)

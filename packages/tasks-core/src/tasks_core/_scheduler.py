@@ -2,34 +2,74 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
 
 from ._config import TaskConfig, TaskSettings
-from ._exceptions import TasksUninitializedError
-from ._function import check_call
+from ._exceptions import Closed, Missing, RunnerClosedError, TasksUninitializedError
+from ._function import check_call, describe
 from ._phase import AFTER_RESPONSE, AFTER_ROUTE, IMMEDIATE, Phase
+from ._record import escape
 from ._registry import TaskRegistry
 from ._task import Task
 
 if TYPE_CHECKING:
+    from ._backend import Backend
     from ._runner import TaskRunner
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class SchedulerSource(Protocol):
-    """What makes a request's scheduler when somebody asks for it."""
+class Scheduler:
+    """Schedules tasks: `TasksScheduler`, `PhaseScheduler` and `TaskRunner` do.
 
-    @property
-    def scheduler(self) -> TasksScheduler: ...
+    Since 0.1.0.
+    """
 
+    __slots__ = ()
 
-# The scheduler of what is being served, or what makes it.
-current: ContextVar[TasksScheduler | SchedulerSource] = ContextVar("tasks_core.current_tasks")
+    @overload
+    def schedule(
+        self, func: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Task[P, R]: ...
+    @overload
+    def schedule(
+        self, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Task[P, R]: ...
+    def schedule(
+        self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Task[P, Any]:
+        """Run ``func(*args, **kwargs)`` when its time has come: at once, or when its phase begins.
+
+        Async functions run on the event loop, sync ones in a worker thread, in a copy of the
+        current context. May be called from any thread; never blocks. Into a phase that has begun
+        the task is scheduled at once (contract 1.5).
+
+        Returns:
+            The task, as a handle: see `Task`.
+
+        Raises:
+            TypeError: It could never run (contract 2.2).
+            RunnerClosedError: The application has shut down (contract 5.4).
+        """
+        return self._schedule(func, args, kwargs)
+
+    def task(self, **settings: Unpack[TaskSettings]) -> PhaseScheduler:
+        """Return a configured way to schedule, which can be kept and used again (contract 3.4).
+
+        See `TaskConfig` for the settings; those left out stay as they are.
+        """
+        raise NotImplementedError
+
+    def _schedule(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Task[Any, Any]:
+        raise NotImplementedError
 
 
 class Executor(Protocol):
@@ -39,19 +79,19 @@ class Executor(Protocol):
 
     def _accept(self, task: Task) -> None: ...
     def _start(self, tasks: Sequence[Task]) -> None: ...
-    def _skip(self, task: Task, why: str) -> None: ...
-    async def _begun(self) -> None: ...
+    def _skip(self, task: Task, why: str, level: int) -> None: ...
+    async def _begun(self, backend: Backend) -> None: ...
 
 
 observing: ContextVar[Callable[[TaskRunner], Executor]] = ContextVar("tasks_core.observing")
 """What stands between a new scheduler and its runner; `tasks_core.testing` sets it."""
 
 
-class TasksScheduler:
+class TasksScheduler(Scheduler):
     """Schedules the tasks of one request; what user code calls ``tasks``.
 
     It may be passed on, also to tasks and to other threads, and be used after the request
-    (contract 1.5, 2.3).
+    (contract 1.5, 2.3). It is the request's state as well: its phase, and whether it has failed.
 
     Who serves a request without the middleware enters it as a context manager: within the block
     `current_tasks` finds it; leaving the block reaches `Phase.AFTER_RESPONSE`, failed if the
@@ -61,43 +101,65 @@ class TasksScheduler:
         runner: The application's `TaskRunner`.
         config: A layer of settings over the application's, for instance a router's.
 
+    Raises:
+        TasksUninitializedError: Another event loop runs here than the runner can use.
+
     Since 0.1.0.
     """
 
     __slots__ = (
-        "_begun",
+        "_backend",
+        "_disconnects",
         "_executor",
         "_failed",
-        "_for_response",
-        "_for_route",
+        "_gone",
         "_handed",
+        "_judged",
+        "_open",
         "_outer",
+        "_phase",
+        "_routed",
         "_runner",
+        "_waiting",
         "config",
     )
 
-    _outer: Token[TasksScheduler | SchedulerSource]  # there while it is entered
+    _outer: Token[TasksScheduler | Missing]  # there while it is entered
 
     def __init__(self, runner: TaskRunner, config: TaskConfig | None = None) -> None:
         """Make a scheduler, before the first phase."""
+        backend = runner._backend
+        if backend is None or not backend.is_current():
+            backend = runner._find_backend()
         observe = observing.get(None)
         self._runner = runner
         self._executor: Executor = runner if observe is None else observe(runner)
+        # The event loop of its tasks; none if the runner has not been entered yet.
+        self._backend = backend
         self.config: TaskConfig = runner.config if config is None else runner.config.merge(config)
         """The settings that a task of this request has before its own."""
-        # The last phase that has begun, and the request's outcome as of then. Both change under
-        # the runner's lock, and only forward.
-        self._begun = IMMEDIATE
-        self._failed = False
-        # Tasks of the phases that have not begun, in order; they change under the runner's lock.
-        self._for_route: list[Task] = []
-        self._for_response: list[Task] = []
+        # The last phase that has begun. It goes back where a route begins to run (again).
+        self._phase = IMMEDIATE
+        # Whether the request has failed, and whether a route has run (or does).
+        self._failed = self._routed = False
+        # Tasks of phases that have not begun, in order; and those of them for which the outcome of
+        # an earlier attempt at the route counts. They change under the runner's lock.
+        self._waiting: list[Task] = []
+        self._judged: tuple[Task, ...] = ()
+        # How many calls serve the request: of the application, of its route. The last one that ends
+        # ends the request.
+        self._open = 0
         # Whether anything was started whose first step may not have run.
         self._handed = False
+        # While it is served: what `send` has raised, as the client had gone; and by which
+        # exceptions the framework tells that.
+        self._gone: OSError | None = None
+        self._disconnects: tuple[type[Exception], ...] = ()
 
     def __enter__(self) -> Self:
         """Make it the current scheduler."""
         self._outer = current.set(self)
+        self._open += 1
         return self
 
     def __exit__(
@@ -107,9 +169,13 @@ class TasksScheduler:
         traceback: TracebackType | None,
     ) -> None:
         """Reach the last phase."""
-        current.reset(self._outer)
+        if exc_type is not None:
+            self.fail()
+        self._close()
+        outer = self._outer
         del self._outer  # it refers to this scheduler
-        self.reach(AFTER_RESPONSE, failed=exc_type is not None)
+        with suppress(ValueError):  # a generator may be closed in another context
+            current.reset(outer)
 
     @property
     def registry(self) -> TaskRegistry:
@@ -133,33 +199,8 @@ class TasksScheduler:
         """Tasks that begin once the request is over, its dependencies closed (contract 1.3)."""
         return PhaseScheduler(self, AFTER_RESPONSE, self.config)
 
-    @overload
-    def schedule(
-        self, func: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Task[P, R]: ...
-    @overload
-    def schedule(
-        self, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Task[P, R]: ...
-    def schedule(
-        self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Task[P, Any]:
-        """Run ``func(*args, **kwargs)`` at once, beside the route (contract 1.1).
-
-        Async functions run on the event loop, sync ones in a worker thread, in a copy of the
-        current context. May be called from any thread; never blocks.
-
-        Returns:
-            The task, as a handle: see `Task`.
-
-        Raises:
-            TypeError: It could never run (contract 2.2).
-            RunnerClosedError: The application has shut down (contract 5.4).
-        """
-        return self._schedule(IMMEDIATE, self.config, func, args, kwargs)
-
     def task(self, **settings: Unpack[TaskSettings]) -> PhaseScheduler:
-        """Return a configured way to schedule, which can be kept and used again (contract 3.4).
+        """Return a configured way to schedule at once, to keep and use again (contract 3.4).
 
         See `TaskConfig` for the settings; those left out stay as the application has set them.
         """
@@ -168,28 +209,46 @@ class TasksScheduler:
     def reach(self, phase: Phase, *, failed: bool = False) -> None:
         """Let a phase begin, and those before it that have not.
 
-        Called by who serves the request: with `Phase.AFTER_ROUTE` when the route
-        has ended and nothing has been sent, and with `Phase.AFTER_RESPONSE` when all is over.
-        An application whose framework answers exceptions by itself may call it in an error
-        handler, with ``failed=True``, to say that the request has failed (contract 1.6).
+        Called by who serves the request: with `Phase.AFTER_ROUTE` when the route has ended and
+        nothing has been sent, and with `Phase.AFTER_RESPONSE` when all is over.
 
         Args:
             phase: The phase that begins. One that has begun already is left alone.
-            failed: Whether the request has failed; once it has, it stays so (contract 1.6).
+            failed: Whether the request has failed: see `fail`.
         """
+        if failed:
+            self.fail()
+        if self._phase >= phase:
+            return
+        # A thread may schedule meanwhile: `_schedule` adds its task and then looks what has begun,
+        # so one of the two sees what the other has done.
+        self._phase = phase
+        if self._waiting:
+            self._begin(self._take(phase))
+        if phase is AFTER_RESPONSE:
+            judged, self._judged = self._judged, ()
+            if judged:
+                self._hand_over(judged)
+            if self._runner._unentered:
+                with self._runner._lock:
+                    self._runner._unentered.discard(self)
+
+    def fail(self) -> None:
+        """Say that the request has failed, also where a phase has begun (contract 1.6).
+
+        What waits for a success is skipped; what is scheduled from now on runs. Called by who
+        serves the request. Where a framework answers exceptions by itself, out of its own sight,
+        an error handler calls it.
+        """
+        if self._failed:
+            return
         with self._runner._lock:
-            if self._begun >= phase:
-                return
-            self._begun = phase
-            if failed:
-                self._failed = True
-            tasks = self._for_route
-            if phase is AFTER_RESPONSE:
-                tasks = [*tasks, *self._for_response]
-                self._for_response = []
-            self._for_route = []
-        if tasks:
-            self._begin(tasks)
+            self._failed = True
+            skipped = [t for t in self._waiting if t.config.run_on in _ON_SUCCESS]
+            self._waiting[:] = [t for t in self._waiting if t.config.run_on not in _ON_SUCCESS]
+        level = logging.INFO if self._phase is IMMEDIATE else logging.WARNING  # it was answered
+        for task in skipped:
+            self._executor._skip(task, "its request failed, and it runs on success", level)
 
     async def begun(self) -> None:
         """Wait until what was started has run its first step, and sync functions have a thread.
@@ -197,9 +256,9 @@ class TasksScheduler:
         Await it between `Phase.AFTER_ROUTE` and the first byte (contract 1.1, 1.2). It never
         waits for a task to finish, or for a thread to become free.
         """
-        if self._handed:
+        if self._handed and self._backend is not None:
             self._handed = False
-            await self._executor._begun()
+            await self._executor._begun(self._backend)
 
     async def settle(self) -> None:
         """Wait for the request's tasks where a test asks for that; awaited when all is over."""
@@ -208,48 +267,180 @@ class TasksScheduler:
 
     def _schedule(
         self,
-        phase: Phase,
-        config: TaskConfig,
-        func: Callable[P, Any],
+        func: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-    ) -> Task[P, Any]:
-        check_call(func, args, kwargs)
-        task = Task(self._runner, phase, config, func, args, kwargs)
-        with self._runner._lock:
+        phase: Phase = IMMEDIATE,
+        config: TaskConfig | None = None,
+    ) -> Task[Any, Any]:
+        is_async = check_call(func, args, kwargs)
+        config = config or self.config
+        runner, backend = self._runner, self._backend or self._find_backend(func, config)
+        task = Task(runner, backend, phase, config, func, args, kwargs, is_async)
+        with runner._lock:
             self._executor._accept(task)
-            if self._begun < phase:
-                (self._for_route if phase is AFTER_ROUTE else self._for_response).append(task)
-                return task
-        if phase is IMMEDIATE:
-            self._handed = True
-            self._executor._start((task,))
+            waits = phase is not IMMEDIATE and self._put(task)
+        if waits:
+            runner._hold(task)
+        elif phase is IMMEDIATE:
+            self._hand_over((task,))
         else:
-            self._begin([task])
+            self._begin((task,))
         return task
+
+    def _put(self, task: Task) -> bool:
+        """Let a task wait for its phase, if it is to; one that will not run is not."""
+        if self._phase >= task.phase or (self._failed and task.config.run_on == "success"):
+            return False
+        self._waiting.append(task)
+        if self._phase >= task.phase:  # `reach` has not seen it
+            self._waiting.remove(task)
+            return False
+        if not self._open:
+            self._runner._unentered.add(self)
+        return True
+
+    def _find_backend(self, func: object, config: TaskConfig) -> Backend:
+        """Return the event loop of the tasks, if there is one by now.
+
+        Raises:
+            RunnerClosedError: The runner was never entered.
+        """
+        self._backend = self._runner._find_backend()
+        if self._backend is None:
+            name = escape(config.name or describe(func))
+            raise RunnerClosedError(name, Closed.NOT_ENTERED)
+        return self._backend
+
+    def _take(self, phase: Phase) -> list[Task]:
+        """Take out what waits for a phase that has begun, or for one before it, in order."""
+        with self._runner._lock:
+            tasks = sorted((task for task in self._waiting if task.phase <= phase), key=_by_phase)
+            self._waiting[:] = [task for task in self._waiting if task.phase > phase]
+        return tasks
 
     def _begin(self, tasks: Sequence[Task]) -> None:
         """Start tasks of a later phase that has begun, or skip them for the outcome."""
-        failed = self._failed
-        outcomes = ("always", "failure") if failed else ("always", "success", None)
-        due = [task for task in tasks if task.config.run_on in outcomes]
+        unwanted = "success" if self._failed else "failure"
+        due = [task for task in tasks if task.config.run_on != unwanted]
         if due:
-            self._handed = True
-            self._executor._start(due)
+            self._hand_over(due)
         if len(due) < len(tasks):
-            outcome = "failed" if failed else "succeeded"
+            outcome = "failed" if self._failed else "succeeded"
+            level = logging.INFO if self._failed else logging.DEBUG
             for task in tasks:
-                if task.config.run_on not in outcomes:
-                    run_on = task.config.run_on or "success"
-                    self._executor._skip(task, f"its request {outcome}, and it runs on {run_on}")
+                if task.config.run_on == unwanted:
+                    why = f"its request {outcome}, and it runs on {unwanted}"
+                    self._executor._skip(task, why, level)
+
+    def _hand_over(self, tasks: Sequence[Task]) -> None:
+        self._handed = True
+        self._executor._start(tasks)
+
+    # What who serves the request tells it, see `_request`.
+
+    def _open_route(self) -> None:
+        """Note that a route begins to run: the first one, or another attempt after that."""
+        self._open += 1
+        if self._phase is AFTER_ROUTE:  # a middleware has answered first, or the route has ended
+            if self._routed:
+                self._judge_attempt()
+            self._phase = IMMEDIATE
+        self._routed = True
+
+    def _judge_attempt(self) -> None:
+        """Let the outcome of the attempt that has ended count for its tasks, and begin anew."""
+        with self._runner._lock:
+            skipped = [] if self._failed else [t for t in self._waiting if _on_failure(t)]
+            self._judged += tuple(t for t in self._waiting if self._failed or not _on_failure(t))
+            self._waiting.clear()
+            self._failed = False
+        for task in skipped:
+            why = "its request succeeded, and it runs on failure"
+            self._executor._skip(task, why, logging.DEBUG)
+
+    def _close_route(self) -> None:
+        """Note that a route has ended, whatever it has sent."""
+        self.reach(AFTER_ROUTE)
+        self._close()
+
+    def _close(self) -> None:
+        """Note that a call has ended; with the last one the request is over."""
+        self._open -= 1
+        if not self._open:
+            self._gone, self._disconnects = None, ()
+            self.reach(AFTER_RESPONSE)
 
     def __repr__(self) -> str:
         """Show the last phase that has begun, and the outcome."""
-        return f"<TasksScheduler begun={self._begun} failed={self._failed}>"
+        return f"<TasksScheduler phase={self._phase} failed={self._failed}>"
 
 
-class PhaseScheduler:
-    """One phase of a request, with settings: schedules tasks for it.
+_ON_SUCCESS = frozenset({None, "success"})
+"""``run_on`` of tasks that run on success only."""
+
+
+def _on_failure(task: Task) -> bool:
+    return task.config.run_on == "failure"
+
+
+def _by_phase(task: Task) -> Phase:
+    return task.phase
+
+
+class LayeredScheduler(TasksScheduler):
+    """A request's scheduler as a mounted application has it: with that one's settings over it.
+
+    Args:
+        request: The request's scheduler.
+        config: The settings of the mounted application.
+    """
+
+    __slots__ = ("_request",)
+
+    def __init__(self, request: TasksScheduler, config: TaskConfig) -> None:
+        self._request = request
+        self._runner = request._runner
+        self._open = 0
+        self.config = request.config.merge(config)
+
+    @property
+    def _waiting(self) -> list[Task]:  # type: ignore[override]
+        return self._request._waiting
+
+    def reach(self, phase: Phase, *, failed: bool = False) -> None:
+        """Let a phase begin."""
+        self._request.reach(phase, failed=failed)
+
+    def fail(self) -> None:
+        """Say that the request has failed."""
+        self._request.fail()
+
+    async def begun(self) -> None:
+        """Wait until what was started has run its first step."""
+        await self._request.begun()
+
+    def _schedule(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        phase: Phase = IMMEDIATE,
+        config: TaskConfig | None = None,
+    ) -> Task[Any, Any]:
+        return self._request._schedule(func, args, kwargs, phase, config or self.config)
+
+    def __repr__(self) -> str:
+        """Show the request's."""
+        return repr(self._request)
+
+
+class PhaseScheduler(Scheduler):
+    """Schedules tasks for one phase of a request, with settings.
+
+    Attributes:
+        phase: The phase.
+        config: The settings of the tasks that it schedules, all layers merged.
 
     Since 0.1.0.
     """
@@ -261,55 +452,48 @@ class PhaseScheduler:
         self._scheduler = scheduler
         self.phase: Phase = phase
         self.config: TaskConfig = config
-        """The settings of the tasks that it schedules, all layers merged."""
 
     @property
     def scheduled(self) -> tuple[Task, ...]:
         """The request's tasks that wait for this phase, in order; none once it has begun."""
-        if self.phase is IMMEDIATE:
-            return ()
-        scheduler = self._scheduler
-        waiting = scheduler._for_route if self.phase is AFTER_ROUTE else scheduler._for_response
-        return tuple(task for task in list(waiting) if task._lives)
-
-    @overload
-    def schedule(
-        self, func: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Task[P, R]: ...
-    @overload
-    def schedule(
-        self, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Task[P, R]: ...
-    def schedule(
-        self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Task[P, Any]:
-        """Run ``func(*args, **kwargs)`` when the phase begins, or at once if it has (contract 1.5).
-
-        As `TasksScheduler.schedule` otherwise.
-        """
-        return self._scheduler._schedule(self.phase, self.config, func, args, kwargs)
+        waiting = list(self._scheduler._waiting)
+        return tuple(task for task in waiting if task.phase is self.phase and task._lives)
 
     def task(self, **settings: Unpack[TaskSettings]) -> PhaseScheduler:
         """Return the same phase with these settings over the present ones (contract 3.4)."""
         config = self.config.merge(TaskConfig(**settings))
         return PhaseScheduler(self._scheduler, self.phase, config)
 
+    def _schedule(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Task[Any, Any]:
+        return self._scheduler._schedule(func, args, kwargs, self.phase, self.config)
+
     def __repr__(self) -> str:
         """Show the phase and the settings."""
         return f"<PhaseScheduler phase={self.phase} config={self.config}>"
 
 
+# The scheduler of what is being served; or why it has none.
+current: ContextVar[TasksScheduler | Missing] = ContextVar("tasks_core.current_tasks")
+
+
 def current_tasks() -> TasksScheduler:
     """Return the scheduler of the request that is being served, in all code that it calls.
 
-    Also in its tasks, in sync code in worker threads, and in the application's lifespan.
+    Also in the application's middleware and exception handlers, in its tasks, in sync code in
+    worker threads, and in the application's lifespan.
 
     Raises:
-        TasksUninitializedError: No request is being served here, or no runner runs.
+        TasksUninitializedError: There are no tasks here; it says why.
 
     Since 0.1.0.
     """
-    source = current.get(None)
-    if source is None:
-        raise TasksUninitializedError
-    return source if isinstance(source, TasksScheduler) else source.scheduler
+    return found(current.get(Missing.CONTEXT))
+
+
+def found(tasks: TasksScheduler | Missing) -> TasksScheduler:
+    """Return the scheduler, or say why there is none."""
+    if isinstance(tasks, TasksScheduler):
+        return tasks
+    raise TasksUninitializedError(tasks)

@@ -6,19 +6,19 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import Context, ContextVar, copy_context
 from secrets import token_hex
-from threading import RLock, get_ident
+from threading import RLock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, cast
 
 from anyio import Event
 from anyio.lowlevel import checkpoint
 
-from ._backend import runs_here
+from ._backend import Backend, runs_here
 from ._config import TaskConfig
 from ._exceptions import NoCurrentTaskError, TaskCancelled, TaskSkipped
 from ._function import describe, show, type_name
-from ._phase import Phase
-from ._record import Progress, TaskRecord, date, plain
+from ._phase import IMMEDIATE, Phase
+from ._record import Progress, TaskRecord, calendar, cut, escape, plain
 from ._state import CANCELLED, FAILED, PENDING, RUNNING, SKIPPED, SUCCEEDED, TaskState
 from ._threads import call
 
@@ -62,6 +62,7 @@ class Task(Generic[P, R_co]):
 
     __slots__ = (
         "__weakref__",
+        "_backend",
         "_began_at",
         "_changed",
         "_context",
@@ -69,6 +70,8 @@ class Task(Generic[P, R_co]):
         "_exception",
         "_handle",
         "_id",
+        "_is_async",
+        "_known",
         "_kwargs",
         "_progress",
         "_result",
@@ -86,11 +89,13 @@ class Task(Generic[P, R_co]):
     def __init__(  # noqa: PLR0913, PLR0917 - the attributes above
         self,
         runner: TaskRunner,
+        backend: Backend,
         phase: Phase,
         config: TaskConfig,
         func: Callable[P, Awaitable[R_co] | R_co],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        is_async: bool,  # noqa: FBT001 - as above
     ) -> None:
         """Made by ``schedule``, not by users."""
         self.func: Callable[P, Any] = func
@@ -98,8 +103,12 @@ class Task(Generic[P, R_co]):
         self._kwargs = kwargs or None  # most have none, and an empty dictionary is not small
         self.config: TaskConfig = config
         self.phase: Phase = phase
-        self._id = ""  # made when somebody asks for it
+        self._is_async = is_async  # it belongs on the event loop, not in a thread
+        # Made when it is shown; it is known to the registry once somebody has asked for it.
+        self._id = ""
+        self._known = False
         self._runner = runner
+        self._backend = backend  # the event loop on which it runs
         # The copy of the context in which it was scheduled, until it has been started in it (2.4).
         self._context = copy_context()
         # The moments of its life, by a clock that never jumps. With the last one all is over, the
@@ -126,8 +135,13 @@ class Task(Generic[P, R_co]):
 
     @property
     def id(self) -> str:
-        """An unguessable identifier, unique for ever: 32 hexadecimal digits."""
-        return self._id or self._runner.registry._identify(self)
+        """An unguessable identifier, unique for ever: 32 hexadecimal digits.
+
+        Who asks for it can look the task up: see `TaskRegistry`.
+        """
+        if not self._known:
+            self._runner.registry._know(self)
+        return self._id
 
     @property
     def name(self) -> str:
@@ -249,9 +263,9 @@ class Task(Generic[P, R_co]):
             function=plain(describe(self.func)),
             phase=cast('Literal["immediate", "after_route", "after_response"]', str(self.phase)),
             state=state,
-            scheduled_at=date(self._scheduled_at),
-            started_at=None if began is None else date(began),
-            ended_at=None if ended is None else date(ended),
+            scheduled_at=calendar.date(self._scheduled_at),
+            started_at=None if began is None else calendar.date(began),
+            ended_at=None if ended is None else calendar.date(ended),
             waited=(now if began is None else began) - self._scheduled_at,
             ran=None if began is None else now - began,
             error_type=kind,
@@ -267,12 +281,13 @@ class Task(Generic[P, R_co]):
         Raises:
             Exception: What the function raises.
         """
-        result: R_co = await call(self.func, self.args, self.kwargs, self._runner._threads)
+        result: R_co = await call(self.func, self.args, self.kwargs, self._backend.threads)
         return result
 
     def __repr__(self) -> str:
         """Name the task, without its arguments: they may hold secrets (contract 4.2)."""
-        return f"<Task {self.name} id={self.id} phase={self.phase} state={self._state}>"
+        name = escape(self.name)
+        return f"<Task {name} id={self._show_id()} phase={self.phase} state={self._state}>"
 
     # What moves it through its life: the runner's, on the event loop's thread only. So a state has
     # one writer, and a final one never changes.
@@ -297,7 +312,10 @@ class Task(Generic[P, R_co]):
         self._state = SUCCEEDED  # last: a thread that sees the state has the result
 
     def _fail(self, error: Exception) -> None:
-        """Note that the function has raised."""
+        """Note that the function has raised, with a traceback that begins in the function.
+
+        Further out are frames of ours, which hold the task: they would be a cycle of references.
+        """
         self._exception = error
         self._traceback = error.__traceback__
         self._state = FAILED  # last, as above
@@ -325,15 +343,29 @@ class Task(Generic[P, R_co]):
         return self._ended_at is not None
 
     @property
+    def _waits_for(self) -> str:
+        """What it waits for before it begins, if it has not begun."""
+        if self._state is not PENDING:
+            return ""
+        if self._handle is None and self.phase is not IMMEDIATE:
+            return str(self.phase)
+        return "its turn" if self._is_async else "a thread"
+
+    @property
     def _age(self) -> float:
         """The seconds since it was scheduled."""
         return time.monotonic() - self._scheduled_at
 
-    def _identify(self) -> str:
-        """Give it its id, if it has none yet."""
+    def _show_id(self) -> str:
+        """Return its id, which so is not yet known to the registry."""
+        if not self._id:
+            with _making:
+                self._make_id()
+        return self._id
+
+    def _make_id(self) -> None:
         if not self._id:
             self._id = token_hex(16)
-        return self._id
 
     def _make_started(self) -> Event:
         """Make the event; of threads that ask at the same time all get the same."""
@@ -350,7 +382,7 @@ class Task(Generic[P, R_co]):
         with _making:  # of several threads one takes the event
             event, self._changed = self._changed, None
         if event is not None:
-            self._runner._on_loop(event.set)
+            self._runner._on_loop(self._backend, event.set)
 
     async def _until_changed(self, progress: Progress | None) -> None:
         """Wait until it is over, or its progress another one than this."""
@@ -369,7 +401,7 @@ class Task(Generic[P, R_co]):
 
     def _refuse_other_loops(self) -> None:
         """Refuse to make an event for an event loop that is not its own; it would break both."""
-        if get_ident() != self._runner._backend.thread and runs_here():
+        if not self._backend.is_current() and runs_here():
             msg = (
                 "The task belongs to another event loop than the one that runs here: wait for it "
                 "there, or in a thread by anyio.from_thread.run(task.wait)."
@@ -377,12 +409,17 @@ class Task(Generic[P, R_co]):
             raise RuntimeError(msg)
 
     def _raise(self, error: Exception) -> NoReturn:
-        """Raise its failure to who waits, without the frames of all who have waited before."""
-        raise error.with_traceback(self._traceback)
+        """Raise its failure to who waits, with nothing of those who have waited before."""
+        context = error.__context__
+        try:
+            raise error.with_traceback(self._traceback)
+        finally:
+            error.__context__ = context  # raising it has put what the waiter handles there
+            del error, context  # the traceback has this frame
 
     def _tell(self) -> tuple[str, str]:
         """Return the type and the text of what it has raised."""
-        return plain(type_name(self._exception)), plain(show(self._exception))
+        return plain(type_name(self._exception)), cut(plain(show(self._exception)))
 
 
 class _Updates(AsyncIterator[Progress]):

@@ -2,95 +2,134 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from inspect import isawaitable
-from math import inf
-from threading import Lock
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, Event, to_thread
 from anyio.lowlevel import checkpoint
 
 from ._exceptions import TaskAborted
 from ._function import is_async
 
-# How many turns of the event loop anyio takes to hand a function to a thread: one to start, one
-# for the limiter. tests/tasks_core/test_order.py fails where it takes more.
-_TURNS_TO_A_THREAD = 2
-
 
 class Threads:
-    """Worker threads for sync functions: a limit of their own (contract 2.5), and an order.
+    """Slots for sync functions (contract 2.5), which are handed to threads in order (1.4).
 
-    Functions begin in the order in which they came (contract 1.4): each waits in its thread until
-    the one before it is about to be called. That is never long: slots are given in that order,
-    so the one before has a thread already, or was cancelled.
+    A slot is given to who came first. From there to its thread each call takes a turn of the event
+    loop or two, and trio takes what is runnable in any order: so the calls with a slot form a
+    queue, of which only the first may go on.
 
     Args:
         limit: How many sync functions may run at the same time.
     """
 
     def __init__(self, limit: int) -> None:
-        self._slots = CapacityLimiter(limit)
-        self._unlimited = CapacityLimiter(inf)
-        self._last: _Call | None = None  # the call that came last, until its function has begun
-
-    async def handed_over(self) -> None:
-        """Wait until the functions for which a thread is free have been handed to one."""
-        for _ in range(_TURNS_TO_A_THREAD):
-            if self._last is not None and self._last.gate.locked():
-                await checkpoint()
+        self._free = limit
+        # Calls without a slot, and calls on their way from a slot to a thread; both in order.
+        self._waiting = deque[_Call]()
+        self._coming = deque[_Call]()
 
     async def run(self, func: Callable[[], object], begin: Callable[[], None]) -> object:
-        """Call ``func`` in a thread as soon as one is free; ``begin()`` is called just before."""
-        call = self._last = _Call(func, self._last)
+        """Call ``func`` in a thread as soon as a slot is free; ``begin()`` is called just before.
+
+        A call that is cancelled before it has its thread is as if it had not come.
+        """
+        call = _Call(self, begin)
+        self._put(call, self._waiting)
+        self._give()
         try:
-            if self._slots.available_tokens:  # then nobody waits for one
-                self._slots.acquire_on_behalf_of_nowait(call)
-            else:
-                await self._slots.acquire_on_behalf_of(call)
-            try:
-                begin()
-                (result,) = await to_thread.run_sync(call.run, limiter=self._unlimited)
-            finally:
-                self._slots.release_on_behalf_of(call)
+            if call.queue is self._waiting:
+                call.given = Event()
+                await call.given.wait()
+            (result,) = await to_thread.run_sync(in_thread, func, limiter=call)
         finally:
-            call.pass_over()
-            if self._last is call:
-                self._last = call.ahead
+            self._end(call)
         return result
 
+    async def handed_over(self) -> None:
+        """Wait until the functions that have a slot by now have been handed to a thread."""
+        last = self._coming[-1] if self._coming else None
+        while last is not None and last.queue is not None:
+            await checkpoint()
 
-class _Call:
-    """One call in a thread, behind the one that came before it."""
+    async def hand_over(self, call: _Call) -> None:
+        """Wait until the calls that came before this one have a thread; the caller starts its."""
+        while self._coming[0] is not call:
+            await checkpoint()
+        self._coming.popleft()
+        call.queue = None
+        call.begin()
 
-    __slots__ = ("_func", "ahead", "gate")
+    def _put(self, call: _Call, queue: deque[_Call]) -> None:
+        call.queue = queue
+        queue.append(call)
 
-    def __init__(self, func: Callable[[], object], ahead: _Call | None) -> None:
-        self._func = func
-        # The call to wait for; from the beginning of this one's function on, none.
-        self.ahead = ahead
-        # Locked until the function begins, or never will.
-        self.gate = Lock()
-        self.gate.acquire()
+    def _give(self) -> None:
+        while self._free and self._waiting:
+            call = self._waiting.popleft()
+            self._free -= 1
+            self._put(call, self._coming)
+            if call.given is not None:
+                call.given.set()
 
-    def run(self) -> tuple[object]:
-        """Call the function; its result is wrapped, as trio takes no coroutine from a thread."""
-        while self.ahead is not None:
-            with self.ahead.gate:  # if it was passed over, the one before that is ahead
-                self.ahead = self.ahead.ahead
-        self.gate.release()
-        try:
-            return (self._func(),)
-        except KeyboardInterrupt as error:
-            # Not Ctrl-C, which only ever reaches the main thread: a failure like any other (4.1).
-            raise TaskAborted(type(error).__name__) from error
+    def _end(self, call: _Call) -> None:
+        queue, call.queue = call.queue, None
+        if queue is not None:  # it was cancelled on its way
+            queue.remove(call)
+        if queue is not self._waiting:
+            self._free += 1
+            self._give()
 
-    def pass_over(self) -> None:
-        """Let those behind go on if this call was cancelled before a thread had taken it."""
-        if self.gate.locked():
-            self.gate.release()
+
+class _Call(CapacityLimiter):
+    """One call on its way to a thread, in the place of a limiter that anyio and trio ask for leave.
+
+    They do so as the last thing before they start the thread: on asyncio by ``async with``, on trio
+    by its other methods.
+    """
+
+    queue: deque[_Call] | None = None
+    """Where it waits."""
+    given: Event | None = None
+    """Set when the call is given a slot; made by one that has to wait for it."""
+
+    def __new__(cls, threads: Threads, begin: Callable[[], None]) -> Self:  # noqa: ARG004
+        return object.__new__(cls)  # anyio's own asks for the event loop's limiter
+
+    def __init__(self, threads: Threads, begin: Callable[[], None]) -> None:
+        self._threads = threads
+        self.begin = begin
+
+    async def __aenter__(self) -> None:
+        await self._threads.hand_over(self)
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        """Leave the slot to who has waited for the thread."""
+
+    async def acquire_on_behalf_of(self, borrower: object) -> None:
+        del borrower
+        await self._threads.hand_over(self)
+
+    def release_on_behalf_of(self, borrower: object) -> None:
+        """Leave the slot to who has waited for the thread."""
+
+
+def in_thread(func: Callable[[], object]) -> tuple[object]:
+    """Call a function in its thread; wrapped, as trio takes no coroutine from a thread."""
+    try:
+        return (func(),)
+    except KeyboardInterrupt as error:
+        # Not Ctrl-C, which only ever reaches the main thread: a failure like any other (4.1).
+        raise TaskAborted(type(error).__name__) from error
 
 
 async def call(

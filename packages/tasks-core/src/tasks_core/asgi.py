@@ -1,20 +1,19 @@
-"""Tasks for any ASGI application: one pure middleware, which the adapters build on.
+"""Tasks for any ASGI application, and what adapters to frameworks are built of.
 
-Placed innermost among middleware, it sees all that the contract needs: the lifespan, through which
-it opens and drains the runner; the response's start, before which the route has returned; and the
-end of the call, by when the request's own dependencies are closed.
+`TasksMiddleware` goes around an application, with all its middleware: there it sees the lifespan,
+through which it opens and drains the runner, and the beginning and the end of each request, and
+all of the application's code finds its tasks. An adapter adds what only its framework can tell:
+where the route ends (`serve_route`), and what its exception handlers answer (`tell_failure`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Awaitable
 from typing import Unpack
 
 from ._exceptions import TasksAlreadyAddedError
-from ._lifespan import Lifespan, lifespan_scheduler
+from ._lifespan import ApplicationTasks
 from ._request import (
-    REQUEST,
     ASGIApp,
     Message,
     Receive,
@@ -22,13 +21,14 @@ from ._request import (
     Send,
     get_scheduler,
     serve,
+    serve_route,
+    tell_failure,
 )
-from ._runner import TaskRunner
-from ._scheduler import TasksScheduler
 from ._settings import RunnerSettings
 
 __all__ = [
     "ASGIApp",
+    "ApplicationTasks",
     "Message",
     "Receive",
     "Scope",
@@ -36,21 +36,27 @@ __all__ = [
     "TasksMiddleware",
     "add_again",
     "get_scheduler",
-    "lifespan_scheduler",
     "serve",
+    "serve_route",
+    "tell_failure",
 ]
-
-_MAKE = "tasks_core.make_scheduler"
 
 
 class TasksMiddleware:
     """Gives an ASGI application a task runner for its lifespan, and each request a scheduler.
 
     Args:
-        app: The application, or the middleware further in.
-        disconnects: The framework's own exceptions by which it tells a WebSocket route that the
-            client has gone; they do not count as failure (contract 1.7). Default: none.
+        app: The application, with all its middleware.
+        disconnects: The framework's own exceptions by which it tells a route that the client has
+            gone; they do not count as failure (contract 1.7). Default: none.
+        mount_key: The key by which a framework marks the scope of a request that it has routed: an
+            application that finds it is mounted. Default: none.
+        tasks: The application's tasks, where an adapter builds its middleware more than once.
         settings: See `RunnerSettings`.
+
+    Raises:
+        TypeError: A setting is of the wrong type.
+        ValueError: A number is out of its range.
 
     Since 0.1.0.
     """
@@ -60,47 +66,33 @@ class TasksMiddleware:
         app: ASGIApp,
         *,
         disconnects: tuple[type[Exception], ...] = (),
+        mount_key: str | None = None,
+        tasks: ApplicationTasks | None = None,
         **settings: Unpack[RunnerSettings],
     ) -> None:
         """Wrap the application."""
-        TaskRunner(**settings)  # nonsense is refused now, not when the application starts
         self._app = app
         self._disconnects = disconnects
-        self._settings = settings
-        # What makes schedulers, for the runner of the lifespan that began last. A server that keeps
-        # state for a lifespan is asked first: one application may be served on several event loops
-        # at a time.
-        self._make: Callable[[], TasksScheduler] | None = None
+        self._mount_key = mount_key
+        self._tasks = tasks or ApplicationTasks(**settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a connection, or the lifespan."""
-        kind = scope["type"]
-        if kind == "lifespan":
-            await self._serve_lifespan(scope, receive, send)
-            return
-        state = scope.get("state")
-        make = state.get(_MAKE, self._make) if state else self._make
-        if (
-            make is None
-            or kind not in {"http", "websocket"}
-            # by an outer middleware; if that call is over, this is a new attempt
-            or (REQUEST in scope and not scope[REQUEST].over)
-        ):
-            await self._app(scope, receive, send)
-            return
-        await serve(self._app, scope, receive, send, make, disconnects=self._disconnects)
+        await self.pass_on(scope, receive, send)
 
-    async def _serve_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with TaskRunner(**self._settings) as runner:
-            make = self._make = partial(TasksScheduler, runner)
-            if "state" in scope:  # where it is not, the application is to see that too
-                scope["state"][_MAKE] = make
-            try:
-                with lifespan_scheduler(runner):
-                    await Lifespan(runner, receive, send).serve(self._app, scope)
-            finally:
-                # Another lifespan may have begun.
-                self._make = None if self._make is make else self._make
+    # Servers look whether an application is a coroutine function; who calls this need not, and
+    # saves one coroutine for each request.
+    def pass_on(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Serve a connection, or the lifespan, as a call does."""
+        kind = scope["type"]
+        if kind in {"http", "websocket"}:
+            mounted = self._mount_key in scope
+            return self._tasks.serve(
+                self._app, scope, receive, send, self._disconnects, mounted=mounted
+            )
+        if kind == "lifespan":
+            return self._tasks.live(self._app, scope, receive, send)
+        return self._app(scope, receive, send)
 
 
 def add_again(settings: RunnerSettings) -> None:

@@ -9,6 +9,7 @@ from contextvars import Token
 from types import TracebackType
 from typing import Self, TypeAlias, cast
 
+from tasks_core._backend import Backend
 from tasks_core._runner import TaskRunner
 from tasks_core._scheduler import Executor, observing
 from tasks_core._task import Task
@@ -149,8 +150,8 @@ class Observer(Executor):
     def _start(self, tasks: Sequence[Task]) -> None:
         self._runner._start(tasks)
 
-    def _skip(self, task: Task, why: str) -> None:
-        self._runner._skip(task, why)
+    def _skip(self, task: Task, why: str, level: int) -> None:
+        self._runner._skip(task, why, level)
 
-    async def _begun(self) -> None:
-        await self._runner._begun()
+    async def _begun(self, backend: Backend) -> None:
+        await self._runner._begun(backend)

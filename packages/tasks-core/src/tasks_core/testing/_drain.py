@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from traceback import format_exception
 
+from tasks_core._backend import Backend
 from tasks_core._runner import TaskRunner
 from tasks_core._scheduler import Executor
 from tasks_core._task import Task
@@ -63,14 +64,17 @@ class _Inline(Observer):
     def __init__(self, runner: TaskRunner, waiting: Waiting) -> None:
         super().__init__(runner, waiting)
         self._started: list[Task] = []
-        self._settle = self._begun
+        self._settle = self._wait
 
     def _start(self, tasks: Sequence[Task]) -> None:
         self._started += tasks
         super()._start(tasks)
 
-    async def _begun(self) -> None:
-        await super()._begun()
+    async def _begun(self, backend: Backend) -> None:
+        await super()._begun(backend)
+        await self._wait()
+
+    async def _wait(self) -> None:
         await self._waiting.wait_for(self._started)
 
 

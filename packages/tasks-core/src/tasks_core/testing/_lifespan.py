@@ -37,7 +37,7 @@ async def lifespan(app: Callable[[Any, Any, Any], Awaitable[None]]) -> AsyncGene
 
     Since 0.1.0.
     """
-    backend = current_backend()
+    backend = current_backend(thread_limit=1)
     await backend.open()
     try:
         served = _Served(app)

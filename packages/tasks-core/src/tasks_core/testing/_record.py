@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, Unpack, cast
 
@@ -151,7 +152,7 @@ class _Recorder(Observer):
         for task in tasks:
             if task._lives:
                 self._tasks.append(task)
-                self._skip(task, "tasks are recorded here, for a test")
+                self._skip(task, "tasks are recorded here, for a test", logging.INFO)
 
 
 def record(*, timeout: float = GUARD) -> RecordedTasks:

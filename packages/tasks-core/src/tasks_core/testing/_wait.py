@@ -114,7 +114,7 @@ class Waiting:
 
 
 def _backend(task: Task) -> Backend:
-    return task._runner._backend
+    return task._backend
 
 
 def _wrong_with() -> RuntimeError:

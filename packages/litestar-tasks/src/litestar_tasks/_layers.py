@@ -1,0 +1,87 @@
+"""The settings of an application's layers, and what is refused among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from litestar.exceptions import ImproperlyConfiguredException
+from tasks_core import TaskConfig, TaskRunner, TasksScheduler
+
+from ._access import NAME, provide_tasks
+
+if TYPE_CHECKING:
+    from litestar.handlers import BaseRouteHandler
+
+Merge = Callable[[Any], TaskConfig | None]
+
+
+class LayeredScheduler(TasksScheduler):
+    """A request's scheduler, with the settings of its handler's layers once that is known.
+
+    Args:
+        scope: The request's scope, in which Litestar will say which handler it is.
+        merge: Merges the settings of a handler's layers.
+        runner: The application's runner.
+    """
+
+    __slots__ = ("_merge", "_own", "_scope")
+
+    def __init__(self, scope: Mapping[str, Any], merge: Merge, runner: TaskRunner) -> None:
+        self._scope: Mapping[str, Any] | None = scope
+        self._merge = merge
+        self._own: TaskConfig
+        super().__init__(runner)
+
+    @property
+    def config(self) -> TaskConfig:
+        """The settings that a task of this request has before its own."""
+        if self._scope is not None and "route_handler" in self._scope:
+            layers = self._merge(self._scope["route_handler"])
+            self._scope = None
+            if layers is not None:
+                self._own = self._own.merge(layers)
+        return self._own
+
+    @config.setter
+    def config(self, config: TaskConfig) -> None:
+        self._own = config
+
+
+def merge_layers(handler: BaseRouteHandler) -> TaskConfig | None:
+    """Merge the settings of the layers that the handler belongs to, weakest first."""
+    merged: TaskConfig | None = None
+    for layer in handler.ownership_layers:
+        config = cast("TaskConfig | None", (layer.opt or {}).get(NAME))
+        if config is not None:
+            merged = config if merged is None else merged.merge(config)
+    return merged
+
+
+def check_handler(handler: Any) -> None:  # noqa: ANN401 - of whatever kind
+    """Refuse settings that are none, and parameters of our name that are not for tasks."""
+    for layer in handler.ownership_layers:
+        check_opt(layer.opt or {}, str(layer))
+    providers = handler.resolve_dependencies()
+    if providers.get(NAME) is not provide_tasks:
+        return  # the layer has a dependency of its own of this name, as it may
+    functions = {handler.handler_name: handler, **providers}
+    for name, function in functions.items():
+        field = function.parsed_fn_signature.parameters.get(NAME)
+        kind = None if field is None else field.annotation
+        if isinstance(kind, type) and not issubclass(TasksScheduler, kind):
+            msg = (
+                f'"{NAME}" is the parameter of {name} for the request\'s tasks, which TasksPlugin '
+                f"provides; it is annotated as {kind.__name__}. Annotate it with Tasks, or give it "
+                "another name."
+            )
+            raise ImproperlyConfiguredException(msg)
+
+
+def check_opt(opt: Mapping[str, Any], layer: str) -> None:
+    """Refuse settings of a layer that are none."""
+    config = opt.get(NAME)
+    if config is not None and not isinstance(config, TaskConfig):
+        kind = type(config).__name__
+        msg = f'{layer} has {kind} in opt["{NAME}"], which is for a TaskConfig.'
+        raise ImproperlyConfiguredException(msg)
