@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TypedDict, assert_type
 
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection, Request
 from starlette.websockets import WebSocket
-from starlette_tasks import TaskConfig, TasksScheduler, add_tasks, get_tasks, tasks_middleware
+from starlette_tasks import TasksScheduler, add_tasks, get_tasks
 
 
 class State(TypedDict):
@@ -36,7 +35,6 @@ async def socket(websocket: WebSocket, connection: HTTPConnection) -> None:
     assert_type(get_tasks(connection), TasksScheduler)
 
 
-assert_type(tasks_middleware(config=TaskConfig(), shutdown_timeout=None), Middleware)
-app = Starlette(middleware=[tasks_middleware(thread_limit=4)])
+app = Starlette()
 add_tasks(app, grace_period=1.5)
 add_tasks(app, grace=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

@@ -33,7 +33,7 @@ class LayeredScheduler(TasksScheduler):
         self._own: TaskConfig
         super().__init__(runner)
 
-    @property
+    @property  # the core's own is plain, as most requests have nothing to look up
     def config(self) -> TaskConfig:
         """The settings that a task of this request has before its own."""
         if self._scope is not None and "route_handler" in self._scope:
@@ -44,7 +44,7 @@ class LayeredScheduler(TasksScheduler):
         return self._own
 
     @config.setter
-    def config(self, config: TaskConfig) -> None:
+    def config(self, config: TaskConfig) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         self._own = config
 
 

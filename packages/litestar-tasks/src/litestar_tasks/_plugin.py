@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, cast
 from weakref import WeakSet
 
 from anyio import CancelScope
@@ -67,7 +67,7 @@ class TasksPlugin(InitPlugin, ReceiveRoutePlugin):
             raise ImproperlyConfiguredException(msg)
         check_opt(app_config.opt, "The application")
         app_config.dependencies[NAME] = provide_tasks
-        app_config.after_exception.append(_tell)
+        app_config.after_exception.append(_tell)  # pyright: ignore[reportUnknownMemberType]
         _Attached(self._settings, app_config)
         return app_config
 
@@ -105,7 +105,7 @@ class _Attached:
             app.asgi_handler = partial(self._serve, app.asgi_handler)
         # Entered last, so left first: tasks end before anything is torn down. It is put there now
         # because plugins after this one may have added managers, or another list.
-        managers: list[Any] = self._app_config.lifespan  # pyright: ignore[reportUnknownMemberType]
+        managers = cast("list[Any]", self._app_config.lifespan)  # pyright: ignore[reportUnknownMemberType]
         if self._drain not in managers:
             managers.append(self._drain)
         async with self._tasks.run():

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from starlette.requests import HTTPConnection  # at run time: FastAPI reads the annotation
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from starlette.requests import HTTPConnection
 from tasks_core import TasksScheduler
 from tasks_core.asgi import get_scheduler
 
+if TYPE_CHECKING:
+    AnyConnection: TypeAlias = HTTPConnection[Any]
+else:
+    AnyConnection = HTTPConnection  # FastAPI reads the annotation, and passes one of this class
 
-def get_tasks(connection: HTTPConnection) -> TasksScheduler:
+
+def get_tasks(connection: AnyConnection) -> TasksScheduler:
     """Return the scheduler of a request, always the same one.
 
     Args:

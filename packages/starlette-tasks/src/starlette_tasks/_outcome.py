@@ -130,9 +130,9 @@ class _WatchedScope(dict[str, Any]):
         return super().pop(key, *default)
 
 
-def _watched(handlers: object, scope: Scope) -> object:
+def _watched(handlers: Any, scope: Scope) -> Any:  # noqa: ANN401 - they are not documented
     match handlers:
-        case (dict() as by_type, dict() as by_status):
+        case (by_type, by_status):
             return _Handlers(by_type, scope), _Handlers(by_status, scope)
         case _:
             return handlers

@@ -12,6 +12,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context
 from threading import get_ident
 from typing import Any
@@ -144,7 +145,7 @@ class AsyncioBackend(Backend):
             return self._loop.create_task(coro, name=name, context=context)
         # Some factories take a loop and a coroutine, no more.
         task = context.run(self._loop.create_task, coro)
-        if isinstance(task, asyncio.Task):
+        with suppress(AttributeError):  # what they make need not be an `asyncio.Task`
             task.set_name(name)
         return task
 

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeAlias,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
 from ._config import TaskConfig, TaskSettings
 from ._exceptions import Closed, Missing, RunnerClosedError, TasksUninitializedError
@@ -33,9 +43,12 @@ class Scheduler:
 
     __slots__ = ()
 
+    # Of coroutine functions, not of all that return something awaitable: where a signature holds
+    # `Any`, both overloads would fit then, and mypy would lose the result without a word. What
+    # other functions return is awaited by the types of `Task.wait`.
     @overload
     def schedule(
-        self, func: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+        self, func: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
     ) -> Task[P, R]: ...
     @overload
     def schedule(
@@ -83,8 +96,20 @@ class Executor(Protocol):
     async def _begun(self, backend: Backend) -> None: ...
 
 
-observing: ContextVar[Callable[[TaskRunner], Executor]] = ContextVar("tasks_core.observing")
-"""What stands between a new scheduler and its runner; `tasks_core.testing` sets it."""
+Observe: TypeAlias = "Callable[[TaskRunner], Executor]"
+
+
+class _Observing:
+    """What stands between new schedulers and their runners; `tasks_core.testing` sets it."""
+
+    def __init__(self) -> None:
+        self.here = ContextVar[Observe]("tasks_core.observing")
+        """In a context, and in those that are copied from it."""
+        self.elsewhere: Observe | None = None
+        """In all other contexts."""
+
+
+observing = _Observing()
 
 
 class TasksScheduler(Scheduler):
@@ -131,7 +156,7 @@ class TasksScheduler(Scheduler):
         backend = runner._backend
         if backend is None or not backend.is_current():
             backend = runner._find_backend()
-        observe = observing.get(None)
+        observe = observing.here.get(observing.elsewhere)
         self._runner = runner
         self._executor: Executor = runner if observe is None else observe(runner)
         # The event loop of its tasks; none if the runner has not been entered yet.
@@ -288,6 +313,11 @@ class TasksScheduler(Scheduler):
             self._begin((task,))
         return task
 
+    def _waiting_for(self, phase: Phase) -> tuple[Task, ...]:
+        """Return the tasks that wait for a phase."""
+        waiting = (*self._judged, *self._waiting)
+        return tuple(task for task in waiting if task.phase is phase and task._lives)
+
     def _put(self, task: Task) -> bool:
         """Let a task wait for its phase, if it is to; one that will not run is not."""
         if self._phase >= task.phase or (self._failed and task.config.run_on == "success"):
@@ -404,10 +434,6 @@ class LayeredScheduler(TasksScheduler):
         self._open = 0
         self.config = request.config.merge(config)
 
-    @property
-    def _waiting(self) -> list[Task]:  # type: ignore[override]
-        return self._request._waiting
-
     def reach(self, phase: Phase, *, failed: bool = False) -> None:
         """Let a phase begin."""
         self._request.reach(phase, failed=failed)
@@ -429,6 +455,9 @@ class LayeredScheduler(TasksScheduler):
         config: TaskConfig | None = None,
     ) -> Task[Any, Any]:
         return self._request._schedule(func, args, kwargs, phase, config or self.config)
+
+    def _waiting_for(self, phase: Phase) -> tuple[Task, ...]:
+        return self._request._waiting_for(phase)
 
     def __repr__(self) -> str:
         """Show the request's."""
@@ -456,8 +485,7 @@ class PhaseScheduler(Scheduler):
     @property
     def scheduled(self) -> tuple[Task, ...]:
         """The request's tasks that wait for this phase, in order; none once it has begun."""
-        waiting = list(self._scheduler._waiting)
-        return tuple(task for task in waiting if task.phase is self.phase and task._lives)
+        return self._scheduler._waiting_for(self.phase)
 
     def task(self, **settings: Unpack[TaskSettings]) -> PhaseScheduler:
         """Return the same phase with these settings over the present ones (contract 3.4)."""

@@ -8,7 +8,7 @@ from contextvars import Context, ContextVar, copy_context
 from secrets import token_hex
 from threading import RLock
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, cast, overload
 
 from anyio import Event
 from anyio.lowlevel import checkpoint
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     P = ParamSpec("P", default=...)
     R_co = TypeVar("R_co", covariant=True, default=Any)
+    R = TypeVar("R")
 else:
     from typing import ParamSpec, TypeVar
 
@@ -176,7 +177,11 @@ class Task(Generic[P, R_co]):
         """
         return self._started or self._make_started()
 
-    async def wait(self) -> R_co:
+    @overload
+    async def wait(self: Task[P, Awaitable[R]]) -> R: ...
+    @overload
+    async def wait(self) -> R_co: ...
+    async def wait(self) -> Any:
         """Wait until the task has ended, its error handler included, and return its result.
 
         Cancelling who waits does not cancel the task. Use anyio's `move_on_after` or `fail_after`
@@ -197,7 +202,7 @@ class Task(Generic[P, R_co]):
             raise TaskSkipped(self.name)
         if self._exception is not None:
             self._raise(self._exception)
-        return cast("R_co", self._result)
+        return self._result
 
     def cancel(self) -> bool:
         """Cancel the task, shielded or not: before it begins, or while it runs.
@@ -273,7 +278,11 @@ class Task(Generic[P, R_co]):
             progress=self._progress,
         )
 
-    async def __call__(self) -> R_co:
+    @overload
+    async def __call__(self: Task[P, Awaitable[R]]) -> R: ...
+    @overload
+    async def __call__(self) -> R_co: ...
+    async def __call__(self) -> Any:
         """Call the function once more, as the task did, without its error handler (contract 4.4).
 
         The task's own state does not change.
@@ -281,7 +290,7 @@ class Task(Generic[P, R_co]):
         Raises:
             Exception: What the function raises.
         """
-        result: R_co = await call(self.func, self.args, self.kwargs, self._backend.threads)
+        result: Any = await call(self.func, self.args, self.kwargs, self._backend.threads)
         return result
 
     def __repr__(self) -> str:
