@@ -129,7 +129,7 @@ def test_without(client):
     result.stdout.fnmatch_lines(["E*ValueError: task /fail"])
     result.stdout.fnmatch_lines(["*assert 1 == 2", "E*Task it failed: Traceback*"])
     result.stdout.no_fnmatch_line("*_block.py:*")  # the kit's own frames are not shown
-    result.stdout.no_fnmatch_line("*_recorded.py:*")
+    result.stdout.no_fnmatch_line("*_record.py:*")
     result.stdout.no_fnmatch_line("*_pytest_plugin.py:*")
 
 
@@ -249,6 +249,186 @@ class TestAsyncOfUnittest(unittest.IsolatedAsyncioTestCase):
             await get(started, "/fail")
 """)
     result.assert_outcomes(passed=3, failed=3)
+
+
+def test_async_tests_of_unittest(run_pytest: Run) -> None:
+    """In async test cases, which have an event loop and a context of their own."""
+    result = run_pytest("""
+import asyncio
+import unittest
+
+@pytest.mark.usefixtures("recorded_tasks")
+class TestAsync(unittest.IsolatedAsyncioTestCase):
+    @pytest.fixture(autouse=True)
+    def keep(self, recorded_tasks):
+        self.recorded = recorded_tasks
+
+    async def test_records(self):
+        async with lifespan(app) as started:
+            await get(started, "/note")
+        assert ran == []
+        self.recorded.after_response.assert_scheduled(note, "/note")
+
+    async def test_misses(self):
+        self.recorded.assert_scheduled(note, "/note")
+
+@pytest.mark.usefixtures("recorded_tasks")
+class TestSync(unittest.TestCase):
+    def test_records(self):
+        async def test():
+            async with lifespan(app) as started:
+                await get(started, "/note")
+        asyncio.run(test())
+        assert ran == []
+
+class TestDrains(unittest.IsolatedAsyncioTestCase):
+    @pytest.fixture(autouse=True)
+    def keep(self, drained_tasks):
+        self.drained = drained_tasks
+
+    async def asyncSetUp(self):
+        self.app = await self.enterAsyncContext(lifespan(app))
+
+    async def test_drains(self):
+        await get(self.app, "/note")
+        assert len(self.drained.tasks) == 1
+
+    async def test_fails(self):
+        await get(self.app, "/fail")
+""")
+    result.assert_outcomes(passed=3, failed=2)
+    result.stdout.fnmatch_lines(["*AssertionError: no such task was recorded:"])
+    result.stdout.fnmatch_lines(["E*ValueError: task /fail"])
+
+
+HYPOTHESIS_TESTS: Final = """
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+often = settings(
+    max_examples=3,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+paths = given(path=st.sampled_from(["/note", "/fail"]))
+notes = given(number=st.integers(0, 2))
+
+@often
+@paths
+def test_sync_records(client, recorded_tasks, path):
+    client.get(path)
+    assert len(recorded_tasks.tasks) == 1  # of each example its own
+    recorded_tasks.after_response.assert_scheduled({"/note": note, "/fail": fail}[path], path)
+    recorded_tasks.assert_nothing_else_scheduled()
+
+@often
+@notes
+def test_sync_inline(client, inline_tasks, number):
+    ran.clear()
+    client.get("/note")
+    assert ran == ["/note"]
+
+@often
+@notes
+def test_sync_fails(client, drained_tasks, number):
+    client.get("/fail")
+
+@often
+@paths
+async def test_records(started, recorded_tasks, path):
+    await get(started, path)
+    assert len(recorded_tasks.tasks) == 1
+    assert ran == []
+
+@often
+@notes
+async def test_inline(started, inline_tasks, number):
+    ran.clear()
+    await get(started, "/note")
+    assert ran == ["/note"]
+
+@often
+@notes
+async def test_drains(started, drained_tasks, number):
+    await get(started, "/note")
+    assert len(drained_tasks.tasks) == 1
+
+@often
+@notes
+async def test_fails(started, drained_tasks, number):
+    await get(started, "/fail")
+"""
+
+
+def test_tests_of_hypothesis_under_anyio(run_pytest: Run) -> None:
+    """In tests with `@given` the block is around each example, new each time."""
+    result = run_pytest(f"""
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+@pytest.fixture
+async def started(anyio_backend):
+    async with lifespan(app) as started:
+        yield started
+
+pytestmark = pytest.mark.anyio
+{HYPOTHESIS_TESTS}
+""")
+    result.assert_outcomes(passed=5, failed=2)
+
+
+@pytest.mark.skipif(find_spec("pytest_asyncio") is None, reason="pytest-asyncio is not installed")
+def test_tests_of_hypothesis_under_pytest_asyncio(run_pytest: Run) -> None:
+    """Under pytest-asyncio, which runs each example on the loop of the test."""
+    tests = f"""
+import pytest_asyncio
+
+@pytest_asyncio.fixture
+async def started():
+    async with lifespan(app) as started:
+        yield started
+{HYPOTHESIS_TESTS}
+"""
+    scopes = [f"asyncio_default_{kind}_loop_scope = function" for kind in ("fixture", "test")]
+    ini = "\n".join(["asyncio_mode = auto", *scopes])
+    result = run_pytest(tests, "-p", "pytest_asyncio.plugin", ini=ini)
+    result.assert_outcomes(passed=5, failed=2)
+
+
+def test_a_block_in_a_fixture_of_the_users_own(run_pytest: Run) -> None:
+    """An async test has another context than such a fixture, and sees its block all the same."""
+    result = run_pytest("""
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+@pytest.fixture
+async def started(anyio_backend):
+    async with lifespan(app) as started:
+        yield started
+
+@pytest.fixture
+def mails():
+    with record() as recorded:
+        yield recorded
+
+@pytest.mark.anyio
+async def test_records(started, mails):
+    await get(started, "/note")
+    assert ran == []
+    mails.after_response.assert_scheduled(note, "/note")
+
+def test_records_in_threads(client, mails):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(client.get, ["/note", "/fail"]))
+    assert ran == []
+    assert len(mails.tasks) == 2
+""")
+    result.assert_outcomes(passed=2)
 
 
 def test_several_blocks(run_pytest: Run) -> None:

@@ -319,11 +319,51 @@ async def test_nothing_scheduled(tasks: TasksScheduler, recorded: RecordedTasks)
     ]
 
 
+async def test_the_same_call_again_finds_the_next(
+    tasks: TasksScheduler, recorded: RecordedTasks
+) -> None:
+    """Each assertion finds a task that none has found yet, as long as there is one."""
+    first, second = tasks.schedule(send_mail, "a"), tasks.schedule(send_mail, "a")
+    assert recorded.assert_scheduled(send_mail, "a") is first
+    assert recorded.assert_scheduled(send_mail, "a") is second
+    assert recorded.assert_scheduled(send_mail, "a") is first
+
+
+async def test_nothing_else_scheduled(tasks: TasksScheduler, recorded: RecordedTasks) -> None:
+    """What no assertion has found is shown; what one has found, of any phase, is not."""
+    tasks.schedule(send_mail, "a")
+    tasks.after_response.schedule(send_mail, "b")
+    tasks.after_route.task(shield=True, name="x").schedule(charge, 1)
+    recorded.assert_scheduled(send_mail, "a")
+    recorded.after_response.assert_scheduled(send_mail, "b")
+
+    with pytest.raises(AssertionError) as raised:
+        recorded.assert_nothing_else_scheduled()
+    assert str(raised.value).splitlines() == [
+        "other tasks were recorded:",
+        "    after_route.task(name='x', shield=True).schedule(charge, 1)",
+    ]
+
+    recorded.after_route.assert_scheduled(charge, 1)
+    recorded.assert_nothing_else_scheduled()
+
+
+async def test_two_of_a_kind_are_two(tasks: TasksScheduler, recorded: RecordedTasks) -> None:
+    """One assertion does not stand for two tasks that look the same."""
+    tasks.schedule(send_mail, "a")
+    tasks.schedule(send_mail, "a")
+    recorded.assert_scheduled(send_mail, "a")
+    with pytest.raises(AssertionError, match="other tasks were recorded"):
+        recorded.assert_nothing_else_scheduled()
+
+
 def test_a_block_that_was_never_entered() -> None:
     """A block that recorded nothing because it was never entered does not answer."""
     recorded = record()
     with pytest.raises(RuntimeError, match="Nothing could be recorded"):
         recorded.assert_nothing_scheduled()
+    with pytest.raises(RuntimeError, match="Nothing could be recorded"):
+        recorded.assert_nothing_else_scheduled()
     with pytest.raises(RuntimeError, match="Nothing could be recorded"):
         recorded.after_route.assert_scheduled(report)
 

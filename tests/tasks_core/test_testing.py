@@ -7,6 +7,7 @@ import contextvars
 import math
 import threading
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -269,7 +270,7 @@ def test_a_loop_that_does_not_run() -> None:
     with asyncio.Runner() as loop:
         runner = TaskRunner()
         loop.run(runner.__aenter__())
-        with pytest.raises(TimeoutError, match="sleep_forever"):
+        with pytest.raises(RuntimeError, match=r"sleep_forever .* another event loop"):
             test(loop, runner)
         loop.run(runner.__aexit__(None, None, None))
 
@@ -521,6 +522,79 @@ def test_threads_do_not_see_each_others_blocks() -> None:
         for thread in threads:
             thread.join(GUARD)
     assert found == {"drains": ["drains succeeded"], "records": ["records skipped"]}
+
+
+def test_a_pool_of_threads_sees_the_block() -> None:
+    """Threads that have no context of the test see the one block that is open (kit)."""
+
+    def test(block: RecordedTasks | TasksBlock, client: Client) -> list[str]:
+        with block, ThreadPoolExecutor(2) as pool:
+            for number in range(4):
+                pool.submit(client.request, int, str(number)).result(GUARD)
+        return sorted(f"{task.name} {task.state}" for task in block.tasks)
+
+    with open_client() as client:
+        assert test(record(), client) == [f"{number} skipped" for number in range(4)]
+        assert test(drain(), client) == [f"{number} succeeded" for number in range(4)]
+        assert test(inline(), client) == [f"{number} succeeded" for number in range(4)]
+
+
+def test_a_pool_of_threads_sees_the_innermost_block() -> None:
+    """Of nested blocks the innermost counts there too."""
+    with open_client() as client, ThreadPoolExecutor(1) as pool, drain() as outer:
+        with record() as inner:
+            pool.submit(client.request, int).result(GUARD)
+        pool.submit(client.request, int).result(GUARD)
+    assert [task.state for task in inner.tasks] == ["skipped"]
+    assert [task.state for task in outer.tasks] == ["succeeded"]
+
+
+def test_of_several_blocks_none_is_guessed() -> None:
+    """Where two tests have a block at a time, a thread of neither's context is refused."""
+    with open_client() as client, ThreadPoolExecutor(1) as pool, drain() as mine:
+        theirs = record()
+        contextvars.Context().run(theirs.__enter__)
+        refused = pool.submit(client.request, int)
+        with pytest.raises(RuntimeError, match=r"2 blocks .* the context of none of them"):
+            refused.result(GUARD)
+        client.request(int)
+        theirs.__exit__(None, None, None)
+        pool.submit(client.request, int).result(GUARD)
+    assert len(mine.tasks) == 2
+    assert theirs.tasks == []
+
+
+def test_a_context_of_a_block_that_has_ended_sees_the_one_that_is_open() -> None:
+    """A client that was made in an earlier block is seen by the present one."""
+    with open_client() as client:
+        with drain():
+            earlier = contextvars.copy_context()
+        with record() as recorded:
+            earlier.run(client.request, int)
+        earlier.run(client.request, int)
+    assert [task.state for task in recorded.tasks] == ["skipped"]
+
+
+def test_drain_says_that_the_tasks_have_another_loop() -> None:
+    """On another event loop of the same thread theirs stands still: an error, no wait."""
+    session, function = asyncio.new_event_loop(), asyncio.new_event_loop()
+    runner = TaskRunner()
+
+    async def schedule(tasks: TasksScheduler) -> None:
+        tasks.schedule(anyio.sleep_forever)
+
+    async def leave(block: TasksBlock) -> None:
+        await block.__aexit__(None, None, None)
+
+    session.run_until_complete(runner.__aenter__())
+    block = drain(timeout=math.inf)
+    block.__enter__()
+    session.run_until_complete(schedule(TasksScheduler(runner)))
+    with pytest.raises(RuntimeError, match=r"sleep_forever .* another event loop of this thread"):
+        function.run_until_complete(leave(block))
+    session.run_until_complete(runner.__aexit__(None, None, None))
+    session.close()
+    function.close()
 
 
 @each_block

@@ -18,7 +18,7 @@ from ._runner import TaskRunner
 from ._scheduler import LayeredScheduler, TasksScheduler, current
 from ._settings import RunnerSettings, Settings
 
-REFUSALS: Final = (AssertionError, NotImplementedError, ValueError)
+REFUSALS: Final = (AssertionError, KeyError, NotImplementedError, ValueError)
 """What applications without a lifespan raise when they are offered one."""
 
 
@@ -145,7 +145,9 @@ class ApplicationTasks:
         Raises:
             MountedSettingsError: Some are a runner's.
         """
-        wrong = [name for name, value in self._settings.items() if name != "config" and value is not None]
+        wrong = [
+            name for name, value in self._settings.items() if name != "config" and value is not None
+        ]
         if wrong:
             raise MountedSettingsError(wrong)
         return self._settings.get("config") or TaskConfig()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar, cast
@@ -52,38 +54,64 @@ def _put_around(request: pytest.FixtureRequest, block: AnyBlock) -> Generator[An
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """Put the blocks of the fixtures around the test function itself, the last one innermost.
 
-    A fixture cannot: an async test runs in a context, and often on an event loop, of its own.
+    A fixture cannot: leaving a block waits for tasks, on the event loop on which the test runs.
     """
     __tracebackhide__ = True
-    if not isinstance(item, pytest.Function):
-        return (yield)
-    test = item.obj
     blocks = item.stash.setdefault(_blocks, [])
-    for block in reversed(blocks):
-        item.obj = _within(block, item.obj)
     item.stash[_called] = True
     try:
-        return (yield)
+        if not isinstance(item, pytest.Function) or not blocks:
+            return (yield)
+        with _surrounded(item, blocks):
+            return (yield)
     finally:
         item.stash[_called] = False  # it may be run again
-        item.obj = test
+
+
+@contextmanager
+def _surrounded(item: pytest.Function, blocks: list[Block]) -> Generator[None]:
+    """Put blocks around a test function, wherever that is what will be called."""
+    places: list[tuple[Any, str]] = [(item, "obj")]
+    hypothesis = getattr(item.obj, "hypothesis", None)
+    if hypothesis is not None:  # each example is a call, of a function further in
+        places = [(hypothesis, "inner_test")]
+    elif _is_async_test_case(item):  # it looks its method up by itself
+        places.append((item.instance, item.name))
+    test = getattr(*places[0])
+    for block in reversed(blocks):
+        test = _within(block, test)
+    with pytest.MonkeyPatch.context() as patch:
+        for place, name in places:
+            patch.setattr(place, name, test)
+        yield
+
+
+def _is_async_test_case(item: pytest.Function) -> bool:
+    unittest = sys.modules.get("unittest")  # the plugin does not import it for nothing
+    return (
+        unittest is not None
+        and isinstance(item.instance, unittest.TestCase)
+        and iscoroutinefunction(item.obj)
+    )
 
 
 def _within(block: Block, test: Callable[..., Any]) -> Callable[..., Any]:
     if iscoroutinefunction(test):
 
         @wraps(test)
-        async def run_async(**fixtures: object) -> None:
+        async def run_async(*args: object, **fixtures: object) -> None:
             __tracebackhide__ = True
+            block.renew()
             async with block:
-                await test(**fixtures)
+                await test(*args, **fixtures)
 
         return run_async
 
     @wraps(test)
-    def run(**fixtures: object) -> None:
+    def run(*args: object, **fixtures: object) -> None:
         __tracebackhide__ = True
+        block.renew()
         with block:
-            test(**fixtures)
+            test(*args, **fixtures)
 
     return run

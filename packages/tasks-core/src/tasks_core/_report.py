@@ -55,9 +55,16 @@ def interrupted(task: Task) -> None:
 
 
 def no_lifespan(refusal: Exception) -> None:
-    """Log that an application refuses its lifespan, which so runs without code of its own."""
+    """Log that an application refuses its lifespan, which so runs without code of its own.
+
+    What may be an error after all is worth a warning.
+    """
+    plain = isinstance(refusal, AssertionError | NotImplementedError)
     what = "The application refuses the lifespan, so it is served one that has only its tasks"
-    _log(logging.WARNING, lambda: f"{what}: {type_name(refusal)}: {escape(show(refusal))}")
+    _log(
+        logging.DEBUG if plain else logging.WARNING,
+        lambda: f"{what}: {type_name(refusal)}: {escape(show(refusal))}",
+    )
 
 
 def waiting(tasks: Sequence[tuple[Task, str]]) -> None:

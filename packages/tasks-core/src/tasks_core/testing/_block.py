@@ -6,21 +6,24 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from contextvars import Token
+from itertools import pairwise
+from threading import Lock
 from types import TracebackType
-from typing import Self, TypeAlias, cast
+from typing import Self
 
 from tasks_core._backend import Backend
 from tasks_core._runner import TaskRunner
-from tasks_core._scheduler import Executor, observing
+from tasks_core._scheduler import Executor, Observe, observing
 from tasks_core._task import Task
 
 from ._wait import Waiting
 
-Observe: TypeAlias = Callable[[TaskRunner], Executor]
-
 
 class Watch:
     """Lets a block stand between new schedulers and their runners, from its beginning to its end.
+
+    In its own context, and in those that are copied from it; and wherever else in the process no
+    context says more: in threads of a pool, in the fixtures of an async test.
 
     Args:
         observe: Returns what stands there, in the place of the runner.
@@ -28,7 +31,8 @@ class Watch:
 
     def __init__(self, observe: Observe) -> None:
         self._observe = observe
-        self._outer: Observe | None = None
+        # The block further out, by the context.
+        self.outer: Watch | None = None
         self._token: Token[Observe] | None = None
         # Contexts that were copied within the block live on: for them, too, it has ended then.
         self._ended = False
@@ -39,7 +43,7 @@ class Watch:
         return self._token is not None
 
     def begin(self) -> None:
-        """Be in force for what is done in this context, and in those that are copied from it.
+        """Be in force.
 
         Raises:
             RuntimeError: It was before.
@@ -47,18 +51,71 @@ class Watch:
         if self._token is not None:
             msg = "A block can be entered once: make a new one each time."
             raise RuntimeError(msg)
-        self._outer = observing.get(None)
-        self._token = observing.set(self._see)
+        outer = observing.here.get(None)
+        self.outer = getattr(outer, "__self__", None)
+        self._token = observing.here.set(self._see)
+        _OPEN.add(self)
 
     def end(self) -> None:
         """Be in force for no new request."""
         self._ended = True
-        with suppress(ValueError):  # a fixture may end in another context than it began in
-            observing.reset(cast("Token[Observe]", self._token))
+        _OPEN.remove(self)
+        if self._token is not None:
+            with suppress(ValueError):  # a fixture may end in another context than it began in
+                observing.here.reset(self._token)
 
     def _see(self, runner: TaskRunner) -> Executor:
-        observe = self._outer if self._ended else self._observe
-        return runner if observe is None else observe(runner)
+        watch: Watch | None = self
+        while watch is not None and watch._ended:
+            watch = watch.outer
+        return _OPEN.see(runner) if watch is None else watch.observe(runner)
+
+    def observe(self, runner: TaskRunner) -> Executor:
+        """Return what stands in the place of a runner."""
+        return self._observe(runner)
+
+
+class _Open:
+    """The blocks that are open in this process, in the order in which they were entered."""
+
+    def __init__(self) -> None:
+        self._watches: list[Watch] = []
+        self._changing = Lock()
+
+    def add(self, watch: Watch) -> None:
+        with self._changing:
+            self._watches.append(watch)
+            observing.elsewhere = self.see
+
+    def remove(self, watch: Watch) -> None:
+        with self._changing:
+            self._watches.remove(watch)
+            if not self._watches:
+                observing.elsewhere = None
+
+    def see(self, runner: TaskRunner) -> Executor:
+        """Return what stands in the place of a runner where the context does not tell.
+
+        Raises:
+            RuntimeError: Several blocks are open, and none of them is within the others.
+        """
+        with self._changing:
+            watches = list(self._watches)
+        if not watches:
+            return runner
+        for outer, watch in pairwise(watches):
+            if watch.outer is not outer:
+                msg = (
+                    f"{len(watches)} blocks of tasks_core.testing are open at the same time, and "
+                    "this request was made in the context of none of them: make it in the thread "
+                    "or task of its block, or start its thread with "
+                    "contextvars.copy_context().run."
+                )
+                raise RuntimeError(msg)
+        return watches[-1].observe(runner)
+
+
+_OPEN = _Open()
 
 
 class Block(ABC):
@@ -91,7 +148,7 @@ class Block(ABC):
 
         Raises:
             TimeoutError: They have not ended in time; it names them.
-            RuntimeError: They belong to this thread's own event loop, which could not go on.
+            RuntimeError: They belong to an event loop that cannot go on meanwhile.
         """
         __tracebackhide__ = True
         self._watch.end()
@@ -117,6 +174,12 @@ class Block(ABC):
         except (RuntimeError, TimeoutError) as error:
             late = error
         self._conclude(exc_value, late)
+
+    def renew(self) -> None:
+        """Let it be entered again, as new: a fixture's block is, for each example of a test."""
+        if self._watch.begun:
+            self._watch = Watch(self._observe)
+            self._waiting.tasks.clear()
 
     @abstractmethod
     def _observe(self, runner: TaskRunner) -> Executor:

@@ -36,6 +36,7 @@ class RecordedTasks(Block):
         super().__init__(timeout)
         # Not those that are waited for, which are also those whose phase has not come.
         self.tasks: list[Task] = []
+        self._found: set[Task] = set()  # those that an assertion has found
 
     def _observe(self, runner: TaskRunner) -> Executor:
         return _Recorder(runner, self._waiting, self.tasks)
@@ -74,6 +75,35 @@ class RecordedTasks(Block):
         if self.tasks:
             calls = [recorded_call(task, task.config).render() for task in self.tasks]
             raise AssertionError("\n    ".join(["tasks were recorded:", *calls]))
+
+    def assert_nothing_else_scheduled(self) -> None:
+        """Fail if a task was recorded, of whatever phase, that no assertion has found so far.
+
+        Raises:
+            AssertionError: There are some; it shows them.
+            RuntimeError: The block was never entered.
+        """
+        __tracebackhide__ = True
+        self.refuse_unused()
+        rest = [task for task in self.tasks if task not in self._found]
+        if rest:
+            calls = [recorded_call(task, task.config).render() for task in rest]
+            raise AssertionError("\n    ".join(["other tasks were recorded:", *calls]))
+
+    def find(self, fits: Callable[[Task], bool]) -> Task | None:
+        """Return the first task that fits, of those that were not found yet if one of them does."""
+        fitting = [task for task in self.tasks if fits(task)]
+        found = next((task for task in fitting if task not in self._found), None)
+        if found is None:
+            return fitting[0] if fitting else None
+        self._found.add(found)
+        return found
+
+    def renew(self) -> None:
+        """Let it be entered again, as new."""
+        super().renew()
+        self.tasks.clear()
+        self._found.clear()
 
     def refuse_unused(self) -> None:
         """Refuse to answer for a block that could not record anything."""
@@ -117,7 +147,7 @@ class RecordedPhase:
         as the function's own defaults.
 
         Returns:
-            The first such task.
+            The first such task; where several were scheduled, each call finds the next one.
 
         Raises:
             AssertionError: There is none. It shows what there is, and how the nearest differs.
@@ -128,12 +158,14 @@ class RecordedPhase:
         self._recorded.refuse_unused()
         check_call(func, args, kwargs)
         expected = Call(self._phase, self._config, func, args, kwargs)
-        tasks = self._recorded.tasks
-        calls = [recorded_call(task, self._config) for task in tasks]
-        found = [find_differences(expected, call) for call in calls]
-        if {} in found:
-            return cast("Task[P, Any]", tasks[found.index({})])
-        raise AssertionError("\n".join(tell_nearest(expected, calls, found)))
+        found = self._recorded.find(
+            lambda task: not find_differences(expected, recorded_call(task, self._config))
+        )
+        if found is not None:
+            return cast("Task[P, Any]", found)
+        calls = [recorded_call(task, self._config) for task in self._recorded.tasks]
+        differences = [find_differences(expected, call) for call in calls]
+        raise AssertionError("\n".join(tell_nearest(expected, calls, differences)))
 
     def __repr__(self) -> str:
         """Show the phase and the settings."""

@@ -11,7 +11,7 @@ from typing import Final
 
 from anyio import fail_after, to_thread
 
-from tasks_core._backend import Backend, runs_here
+from tasks_core._backend import Backend
 from tasks_core._checks import check_seconds
 from tasks_core._task import Task
 
@@ -39,22 +39,25 @@ class Waiting:
 
         Raises:
             TimeoutError: They do not end in time; it names them.
+            RuntimeError: They live on another event loop of this thread, which so does not run.
         """
         await self._wait_on_loop()
         if self._find_living():  # a client with a thread of its own
+            self._refuse_standing()
             await to_thread.run_sync(self.wait_in_thread, abandon_on_cancel=True)
 
     def wait_in_thread(self) -> None:
         """Wait for all, where they live on the event loops of other threads.
 
         Raises:
-            TimeoutError: They do not end in time, or cannot; it names them.
-            RuntimeError: They live on this thread's event loop, which could not go on.
+            TimeoutError: They do not end in time; it names them.
+            RuntimeError: They live on an event loop of this thread, which could not go on.
         """
         while living := self._find_living():  # those of one loop may schedule on another
-            backend, ended = _backend(living[0]), Future[None]()
-            if backend.thread == get_ident():
-                raise _wrong_with() if runs_here() else self._too_late()
+            self._refuse_standing()
+            backend, ended = living[0]._backend, Future[None]()
+            if backend.is_current():
+                raise _wrong_with()
             backend.act(partial(self._spawn_waiter, backend, ended))
             try:
                 # The other thread's own guard is to come first, but for a loop that hangs.
@@ -66,10 +69,9 @@ class Waiting:
         """Refuse to wait in this thread, even if all are over already: they need not be next time.
 
         Raises:
-            RuntimeError: Some belong to this thread's event loop.
+            RuntimeError: Some belong to the event loop that runs in this thread.
         """
-        here = get_ident()
-        if runs_here() and any(_backend(task).thread == here for task in self.tasks):
+        if any(task._backend.is_current() for task in self.tasks):
             raise _wrong_with()
 
     async def wait_for(self, tasks: Iterable[Task]) -> None:
@@ -86,8 +88,25 @@ class Waiting:
             raise self._too_late() from None
 
     async def _wait_on_loop(self) -> None:
+        await self.wait_for(task for task in self.tasks if task._backend.is_current())
+
+    def _refuse_standing(self) -> None:
+        """Refuse to wait for tasks of an event loop that belongs to this thread and does not run.
+
+        Raises:
+            RuntimeError: There are some; it names them.
+        """
         here = get_ident()
-        await self.wait_for(task for task in self.tasks if _backend(task).thread == here)
+        for task in self._find_living():
+            backend = task._backend
+            if backend.thread == here and not backend.is_current():
+                msg = (
+                    f"Task {task.name} ({task.state}, phase={task.phase}) belongs to another event "
+                    "loop of this thread, which does not run now, so it cannot end: make the "
+                    "requests and leave the block on the same event loop. (pytest-asyncio gives "
+                    "fixtures and tests loops of their own unless loop_scope says otherwise.)"
+                )
+                raise RuntimeError(msg)
 
     def _spawn_waiter(self, backend: Backend, ended: Future[None]) -> None:
         async def wait() -> None:
@@ -111,10 +130,6 @@ class Waiting:
             for task in self._find_living()
         )
         return TimeoutError(f"Tasks have not ended within {self._timeout:g} s: {named}")
-
-
-def _backend(task: Task) -> Backend:
-    return task._backend
 
 
 def _wrong_with() -> RuntimeError:
