@@ -245,18 +245,19 @@ class TasksScheduler(Scheduler):
             self.fail()
         if self._phase >= phase:
             return
-        # A thread may schedule meanwhile: `_schedule` adds its task and then looks what has begun,
-        # so one of the two sees what the other has done.
+        if phase is AFTER_RESPONSE:
+            self.reach(AFTER_ROUTE)
+        # A thread may schedule meanwhile: `_put` adds its task and then looks what has begun, so
+        # one of the two sees what the other has done.
         self._phase = phase
+        if phase is AFTER_RESPONSE and self._judged:
+            judged, self._judged = self._judged, ()
+            self._hand_over(judged)
         if self._waiting:
             self._begin(self._take(phase))
-        if phase is AFTER_RESPONSE:
-            judged, self._judged = self._judged, ()
-            if judged:
-                self._hand_over(judged)
-            if self._runner._unentered:
-                with self._runner._lock:
-                    self._runner._unentered.discard(self)
+        if phase is AFTER_RESPONSE and self._runner._unentered:
+            with self._runner._lock:
+                self._runner._unentered.discard(self)
 
     def fail(self) -> None:
         """Say that the request has failed, also where a phase has begun (contract 1.6).
@@ -343,10 +344,10 @@ class TasksScheduler(Scheduler):
         return self._backend
 
     def _take(self, phase: Phase) -> list[Task]:
-        """Take out what waits for a phase that has begun, or for one before it, in order."""
+        """Take out what waits for a phase that has begun, in order."""
         with self._runner._lock:
-            tasks = sorted((task for task in self._waiting if task.phase <= phase), key=_by_phase)
-            self._waiting[:] = [task for task in self._waiting if task.phase > phase]
+            tasks = [task for task in self._waiting if task.phase is phase]
+            self._waiting[:] = [task for task in self._waiting if task.phase is not phase]
         return tasks
 
     def _begin(self, tasks: Sequence[Task]) -> None:
@@ -372,7 +373,7 @@ class TasksScheduler(Scheduler):
     def _open_route(self) -> None:
         """Note that a route begins to run: the first one, or another attempt after that."""
         self._open += 1
-        if self._phase is AFTER_ROUTE:  # a middleware has answered first, or the route has ended
+        if self._phase is not IMMEDIATE:  # a middleware has answered first, or tries again
             if self._routed:
                 self._judge_attempt()
             self._phase = IMMEDIATE
@@ -412,10 +413,6 @@ _ON_SUCCESS = frozenset({None, "success"})
 
 def _on_failure(task: Task) -> bool:
     return task.config.run_on == "failure"
-
-
-def _by_phase(task: Task) -> Phase:
-    return task.phase
 
 
 class LayeredScheduler(TasksScheduler):
