@@ -45,13 +45,13 @@ class Backend(ABC):
         self._inbox: deque[Callable[[], object]] = deque()
 
     def act(self, action: Callable[[], object]) -> None:
-        """Do something on the loop's thread, before that goes on; at once if this is it.
+        """Do something on the event loop, before that goes on; at once if it runs here.
 
         Raises:
             LoopEndedError: The loop has ended.
         """
         self._inbox.append(action)
-        if get_ident() == self.thread:
+        if self.is_current():
             self.read_inbox()
             return
         try:
@@ -61,8 +61,8 @@ class Backend(ABC):
 
     @property
     def acts_at_once(self) -> bool:
-        """Whether this is the loop's thread, and nothing that was asked for comes first."""
-        return get_ident() == self.thread and not self._inbox
+        """Whether the event loop runs here, and nothing that was asked for comes first."""
+        return not self._inbox and self.is_current()
 
     def read_inbox(self) -> None:
         """Do what was asked for."""

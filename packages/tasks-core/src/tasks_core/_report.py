@@ -110,8 +110,9 @@ def _function(func: object) -> str:
 
 def _chain(failure: BaseException, error: BaseException) -> None:
     """Make ``error`` part of what a traceback of ``failure`` shows."""
+    there = {id(error), id(error.__cause__)}  # of a `TaskAborted` the cause is what was raised
     seen = {id(failure)}
-    while failure is not error:
+    while id(failure) not in there:
         shown = failure.__cause__
         if shown is None and not failure.__suppress_context__:
             shown = failure.__context__

@@ -196,13 +196,16 @@ class Task(Generic[P, R_co]):
             RuntimeError: Another event loop than the task's runs here.
         """
         await self._until_over()
-        if self._state is CANCELLED:
-            raise TaskCancelled(self.name)
-        if self._state is SKIPPED:
-            raise TaskSkipped(self.name)
-        if self._exception is not None:
-            self._raise(self._exception)
-        return self._result
+        try:
+            if self._state is CANCELLED:
+                raise TaskCancelled(self.name)
+            if self._state is SKIPPED:
+                raise TaskSkipped(self.name)
+            if self._exception is not None:
+                self._raise(self._exception)
+            return self._result
+        finally:
+            del self  # the traceback of what is raised has this frame, and the task has the error
 
     def cancel(self) -> bool:
         """Cancel the task, shielded or not: before it begins, or while it runs.
@@ -424,7 +427,7 @@ class Task(Generic[P, R_co]):
             raise error.with_traceback(self._traceback)
         finally:
             error.__context__ = context  # raising it has put what the waiter handles there
-            del error, context  # the traceback has this frame
+            del self, error, context  # as in `wait`
 
     def _tell(self) -> tuple[str, str]:
         """Return the type and the text of what it has raised."""

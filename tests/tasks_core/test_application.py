@@ -1,0 +1,529 @@
+"""Lifespans as applications have them, odd ones too; and errors that say why there are no tasks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+from anyio import Event, to_thread
+from tasks_core import (
+    MountedSettingsError,
+    RunnerClosedError,
+    TaskConfig,
+    TaskRunner,
+    TasksError,
+    TasksScheduler,
+    TasksUninitializedError,
+    current_tasks,
+)
+from tasks_core._exceptions import Closed, Missing
+from tasks_core.asgi import (
+    ApplicationTasks,
+    ASGIApp,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    TasksMiddleware,
+    get_scheduler,
+)
+
+from tests.conformance.driver import serve
+from tests.tasks_core.stage import GUARD, SomeError, logged, over
+
+pytestmark = pytest.mark.anyio
+
+
+async def nothing() -> None: ...
+
+
+async def answer(send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def application(live: Callable[[Receive, Send], Awaitable[None]]) -> tuple[ASGIApp, list[Any]]:
+    """An application with this lifespan, and what its route has got when it asked for tasks."""
+    got: list[Any] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await live(receive, send)
+            return
+        try:
+            got.append(current_tasks().after_response.schedule(nothing))
+            assert get_scheduler(scope) is current_tasks()
+        except TasksError as error:
+            got.append(error)
+        await answer(send)
+
+    return app, got
+
+
+# Odd lifespans.
+
+
+async def test_a_lifespan_that_returns_once_it_has_started() -> None:
+    """5.6 The runner stays open until the server says shutdown, and answers in its place."""
+
+    async def live(receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+
+    app, got = application(live)
+    async with serve(TasksMiddleware(app)) as server:
+        await server.request()
+        await over(*got)
+    assert [str(task.state) for task in got] == ["succeeded"]
+
+
+@pytest.mark.parametrize("refusal", [AssertionError, KeyError, NotImplementedError, ValueError])
+async def test_an_application_without_a_lifespan(
+    refusal: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    """5.7 It refuses the scope, and is served one; what may be an error is not dropped."""
+
+    async def live(receive: Receive, send: Send) -> None:
+        raise refusal("path")
+
+    app, got = application(live)
+    async with serve(TasksMiddleware(app)) as server:
+        await server.request()
+        await over(*got)
+    assert [str(task.state) for task in got] == ["succeeded"]
+    plain = refusal in {AssertionError, NotImplementedError}
+    assert [refusal.__name__ in line for line in logged(caplog)] == ([] if plain else [True])
+
+
+@pytest.mark.parametrize("error", [OSError, RuntimeError, SomeError])
+async def test_an_error_before_the_first_message(error: type[Exception]) -> None:
+    """5.7 It is the application's start-up that fails: the server hears of it, and why."""
+
+    async def live(receive: Receive, send: Send) -> None:
+        raise error("the database is down")
+
+    app, _ = application(live)
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    with pytest.raises(error, match="the database is down"):
+        await TasksMiddleware(app)({"type": "lifespan"}, receive, send)
+    (failed,) = sent
+    assert failed["type"] == "lifespan.startup.failed"
+    assert "the database is down" in failed["message"]
+
+
+async def test_a_lifespan_that_answers_nothing() -> None:
+    """5.7 An application that reads a message and returns has said nothing, and so do we."""
+
+    async def live(receive: Receive, send: Send) -> None:
+        await receive()
+
+    async def receive() -> Message:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Message) -> None:
+        raise AssertionError(message)
+
+    app, _ = application(live)
+    await TasksMiddleware(app)({"type": "lifespan"}, receive, send)
+
+
+def resource(log: list[str]) -> Callable[[Receive, Send], Awaitable[None]]:
+    """A lifespan with a resource, which schedules tasks that use it."""
+
+    async def work(name: str) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            log.append(f"{name} ends")
+
+    async def shielded() -> None:
+        for _ in range(3):
+            await anyio.lowlevel.checkpoint()
+        log.append("shielded ends")
+
+    @asynccontextmanager
+    async def opened() -> AsyncGenerator[None]:
+        current_tasks().schedule(work, "task")
+        current_tasks().task(shield=True).schedule(shielded)
+        await anyio.wait_all_tasks_blocked()
+        try:
+            yield
+        finally:
+            log.append("closed")
+
+    async def live(receive: Receive, send: Send) -> None:
+        await receive()
+        async with opened():
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+
+    return live
+
+
+async def test_a_lifespan_that_is_cancelled() -> None:
+    """5.1 Tasks end before what they use, also where nobody says shutdown."""
+    log: list[str] = []
+    started = Event()
+    app, _ = application(resource(log))
+
+    async def receive() -> Message:
+        if started.is_set():
+            await anyio.sleep_forever()
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Message) -> None:
+        started.set()
+
+    async def run() -> None:
+        await TasksMiddleware(app)({"type": "lifespan", "state": {}}, receive, send)
+
+    with anyio.fail_after(GUARD):
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            await started.wait()
+            await anyio.wait_all_tasks_blocked()
+            group.cancel_scope.cancel()
+    assert sorted(log[:2]) == ["shielded ends", "task ends"]
+    assert log[2:] == ["closed"]
+
+
+async def test_applications_that_share_a_lifespan_state() -> None:  # noqa: C901 - a small server
+    """5.7 Each has its own runner, as one server gives them the same state."""
+    ran: list[str] = []
+    apps: dict[str, ASGIApp] = {}
+
+    def make(name: str) -> ASGIApp:
+        async def note(task: object, error: Exception) -> None:
+            ran.append(name)
+
+        async def fail() -> None:
+            raise SomeError
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "lifespan":
+                raise NotImplementedError
+            await over(current_tasks().schedule(fail))
+            await answer(send)
+
+        return TasksMiddleware(app, config=TaskConfig(on_error=note))
+
+    async def both(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await apps[scope["path"]](scope, receive, send)
+            return
+        stop = Event()
+
+        async def start(app: ASGIApp, started: Event) -> None:
+            messages = [{"type": "lifespan.startup"}]
+
+            async def its_receive() -> Message:
+                if messages:
+                    return messages.pop()
+                await stop.wait()
+                return {"type": "lifespan.shutdown"}
+
+            async def its_send(message: Message) -> None:
+                started.set()
+
+            await app(scope, its_receive, its_send)
+
+        async with anyio.create_task_group() as group:
+            for app in apps.values():
+                started = Event()
+                group.start_soon(start, app, started)
+                await started.wait()
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            stop.set()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    apps |= {f"/{name}": make(name) for name in ("shop", "blog")}
+    async with serve(both) as server:
+        for path in ("/shop", "/blog", "/shop"):
+            await server.request(path)
+    assert ran == ["shop", "blog", "shop"]
+
+
+async def test_several_lifespans_of_one_application_at_a_time() -> None:
+    """5.7 Requests have the runner of their own lifespan, by its state or by its event loop."""
+
+    async def live(receive: Receive, send: Send) -> None:
+        raise NotImplementedError
+
+    app, got = application(live)
+    served = TasksMiddleware(app)
+
+    def in_thread() -> None:
+        anyio.run(run)
+
+    async def run() -> None:
+        async with serve(served, state=False) as server:
+            await server.request()
+            await over(got[-1])
+
+    async with serve(served) as outer, serve(served) as inner:
+        await outer.request()
+        await inner.request()
+        await to_thread.run_sync(in_thread)
+        await outer.request()
+        await over(*got)
+    assert [str(task.state) for task in got] == ["succeeded"] * 4
+    runners = [task._runner for task in got]
+    assert runners[0] is runners[3]
+    assert len(set(runners)) == 3
+
+
+async def test_a_lifespan_run_by_an_adapter() -> None:
+    """5.1 `run` gives the application's own code its tasks, and says who runs it."""
+    tasks = ApplicationTasks(thread_limit=3)
+    assert tasks.running_here() is None
+    async with tasks.run() as runner:
+        assert tasks.running_here() is runner
+        assert await current_tasks().schedule(len, "four").wait() == 4
+        with TasksScheduler(runner):
+            assert tasks.running_here() is runner
+    assert tasks.running_here() is None
+
+
+# Why there are no tasks: for each cause something that brings it about.
+
+
+async def refused(app: ASGIApp, got: list[Any], **serving: Any) -> Missing:
+    async with serve(app, **serving) as server:
+        await server.request()
+    (error,) = got
+    assert isinstance(error, TasksUninitializedError)
+    return error.missing
+
+
+async def stays(receive: Receive, send: Send) -> None:
+    raise NotImplementedError
+
+
+async def test_tasks_were_not_added() -> None:
+    """5.6 Nothing is around the application."""
+    errors: list[Exception] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            get_scheduler(scope)
+        except TasksError as error:
+            errors.append(error)
+        await answer(send)
+
+    assert await refused(app, errors, lifespan=False) is Missing.ADDED
+    assert "add_tasks(app)" in str(errors[0])
+
+
+async def test_outside_of_everything() -> None:
+    """2.7 No request, no lifespan: the context says nothing more."""
+    with pytest.raises(TasksUninitializedError) as raised:
+        current_tasks()
+    assert raised.value.missing is Missing.CONTEXT
+    assert "copy_context" in str(raised.value)
+
+
+async def test_the_lifespan_never_ran() -> None:
+    """5.6 A client without one, or a server that was told not to."""
+    app, got = application(stays)
+    assert await refused(TasksMiddleware(app), got, lifespan=False) is Missing.STARTED
+    assert "TestClient" in str(got[0])
+
+
+async def test_the_lifespan_failed() -> None:
+    """5.6 A server that goes on all the same."""
+
+    async def live(receive: Receive, send: Send) -> None:
+        await receive()
+        raise SomeError
+
+    app, got = application(live)
+    served = TasksMiddleware(app)
+    with pytest.raises(SomeError):
+        async with serve(served):
+            pass
+    assert await refused(served, got, lifespan=False) is Missing.FAILED
+
+
+async def test_the_lifespan_has_ended() -> None:
+    """5.6 The application has shut down; it may start again."""
+    app, got = application(stays)
+    served = TasksMiddleware(app)
+    for _ in range(2):
+        async with serve(served):
+            pass
+        assert await refused(served, got, lifespan=False) is Missing.ENDED
+        got.clear()
+
+
+async def test_the_runner_has_drained() -> None:
+    """5.4 A request that comes while the application tears down is refused its task."""
+    errors: list[RunnerClosedError] = []
+
+    @asynccontextmanager
+    async def opened() -> AsyncGenerator[None]:
+        yield
+        with pytest.raises(RunnerClosedError) as raised:
+            current_tasks().task(name="late").schedule(nothing)
+        errors.append(raised.value)
+
+    async def live(receive: Receive, send: Send) -> None:
+        await receive()
+        async with opened():
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    app, _ = application(live)
+    async with serve(TasksMiddleware(app)):
+        pass
+    (error,) = errors
+    assert error.args == ("late", Closed.SHUT_DOWN)
+
+
+async def test_only_the_inner_application_has_tasks() -> None:
+    """5.6 Its lifespan is never run, as it is mounted."""
+    app, got = application(stays)
+    inner = TasksMiddleware(app, mount_key="routed")
+
+    async def outer(scope: Scope, receive: Receive, send: Send) -> None:
+        await inner({**scope, "routed": True}, receive, send)
+
+    assert await refused(outer, got, lifespan=False) is Missing.MOUNTED
+    assert "outermost application" in str(got[0])
+
+
+async def test_the_outer_application_says_why() -> None:
+    """2.7 Where both have tasks and the outer one's lifespan did not run, that is the cause."""
+    app, got = application(stays)
+    served = TasksMiddleware(TasksMiddleware(app))
+    assert await refused(served, got, lifespan=False) is Missing.STARTED
+
+
+async def test_the_application_started_in_another_thread() -> None:
+    """2.7 Its runner is for the event loop there."""
+    app, got = application(stays)
+    served = TasksMiddleware(app)
+
+    async def request() -> None:
+        async with serve(served, lifespan=False) as server:
+            await server.request()
+
+    async with serve(served, state=False):
+        await to_thread.run_sync(anyio.run, request)
+    (error,) = got
+    assert error.missing is Missing.OTHER_THREAD
+    assert threading.active_count() > 0
+
+
+async def test_a_runner_that_was_never_entered() -> None:
+    """2.7 It has no event loop yet; once it has, an earlier scheduler works."""
+    runner = TaskRunner()
+    tasks = TasksScheduler(runner)
+    with pytest.raises(RunnerClosedError) as raised:
+        tasks.task(name="early").schedule(nothing)
+    assert raised.value.args == ("early", Closed.NOT_ENTERED)
+    with pytest.raises(RuntimeError, match="has not been entered yet"):
+        await runner.drain()
+    with pytest.raises(RuntimeError, match="has not been entered yet"):
+        await runner.join()
+    await tasks.begun()
+    async with runner:
+        assert await tasks.schedule(len, "four").wait() == 4
+
+
+# Mounted applications with tasks of their own.
+
+
+async def test_a_mounted_application_is_a_layer() -> None:
+    """3.3 Its `config` is over the outer one's, for what is scheduled in it, now and later."""
+    configs: dict[str, TaskConfig] = {}
+    kept: list[TasksScheduler] = []
+
+    async def inner(scope: Scope, receive: Receive, send: Send) -> None:
+        tasks = get_scheduler(scope)
+        assert tasks is current_tasks()
+        kept.append(tasks)
+        configs["inner"] = tasks.after_response.task(name="x").schedule(nothing).config
+        assert len(tasks.after_response.scheduled) == 1
+        await tasks.begun()
+        await answer(send)
+
+    async def outer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        tasks = get_scheduler(scope)
+        await mounted(scope, receive, send)
+        assert get_scheduler(scope) is current_tasks() is tasks
+        configs["outer"] = tasks.schedule(nothing).config
+        configs["later"] = kept[0].schedule(nothing).config
+        assert "phase=after_route" in repr(kept[0])
+
+    mounted = TasksMiddleware(inner, config=TaskConfig(run_on="always"))
+    async with serve(TasksMiddleware(outer, config=TaskConfig(shield=True))) as server:
+        await server.request()
+    assert configs == {
+        "inner": TaskConfig(name="x", shield=True, run_on="always"),
+        "outer": TaskConfig(shield=True),
+        "later": TaskConfig(shield=True, run_on="always"),
+    }
+
+
+async def test_layers_of_layers() -> None:
+    """3.3 An application in one that is mounted has the settings of all three."""
+    configs: list[TaskConfig] = []
+    log: list[str] = []
+
+    async def innermost(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        tasks = current_tasks()
+        configs.append(tasks.schedule(nothing).config)
+        tasks.after_response.task(run_on="failure").schedule(log.append, "failed")
+        tasks.fail()
+        await answer(send)
+
+    app: ASGIApp = innermost
+    for config in (TaskConfig(name="third"), TaskConfig(name="second", run_on="always")):
+        app = TasksMiddleware(app, config=config)
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        await app(scope, receive, send)
+
+    async with serve(TasksMiddleware(route, config=TaskConfig(shield=True))) as server:
+        await server.request()
+    assert configs == [TaskConfig(name="third", shield=True, run_on="always")]
+    assert log == ["failed"]
+
+
+async def test_settings_that_a_mounted_application_cannot_have() -> None:
+    """3.3 What is a runner's is refused, by name; not lost."""
+    inner = TasksMiddleware(answer_all, grace_period=1.0, history=0)
+
+    async def outer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        await inner(scope, receive, send)
+
+    async with serve(TasksMiddleware(outer)) as server:
+        exchange = await server.request()
+    assert isinstance(exchange.error, MountedSettingsError)
+    assert str(exchange.error).startswith("grace_period, history cannot apply")
+
+
+async def answer_all(scope: Scope, receive: Receive, send: Send) -> None:
+    await answer(send)
