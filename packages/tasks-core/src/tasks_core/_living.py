@@ -22,8 +22,9 @@ class Living:
     def __init__(self) -> None:
         # With the scope that cancels it, once it has been started.
         self._scopes: dict[Task, CancelScope | None] = {}
-        # Set when nothing lives any more; made by who waits for that.
+        # Set when nothing lives any more, or whenever something ends; made by who waits for that.
         self._idle: Event | None = None
+        self._each = False
 
     def __iter__(self) -> Iterator[Task]:
         return iter(list(self._scopes))
@@ -53,15 +54,21 @@ class Living:
         task._end(otherwise)
         if task._known:
             task._runner.registry._retire(task)
-        if self._idle is not None and not self._scopes:
+        if self._idle is not None and (self._each or not self._scopes):
             self._idle.set()
 
-    async def wait_idle(self, seconds: float) -> bool:
-        """Wait until nothing lives, so long at most; return whether it came to that."""
+    async def wait_idle(self, seconds: float, *, each: bool = False) -> bool:
+        """Wait until nothing lives, so long at most; return whether it came to that.
+
+        Args:
+            seconds: How long.
+            each: Whether to wait for the next end only.
+        """
         if not self._scopes:
             return True
         if self._idle is None or self._idle.is_set():
             self._idle = Event()
+        self._each = self._each or each
         with move_on_after(seconds):
             await self._idle.wait()
         return not self._scopes

@@ -212,13 +212,16 @@ class TaskRunner(Scheduler):
         await checkpoint()
         self._forget_lost()
         self._cut_unreachable()
-        while (left := deadline - current_time()) > 0:
-            if await backend.living.wait_idle(min(left, WARN_EVERY)):
+        warned = current_time()
+        while (left := min(deadline, warned + WARN_EVERY) - current_time()) > 0:
+            # Each end may be the last one before what waits for a phase that nobody reaches.
+            if await backend.living.wait_idle(left, each=bool(self._unentered)):
                 return
             self._forget_lost()
             self._cut_unreachable()
-            if backend.living and current_time() < deadline:
+            if backend.living and warned + WARN_EVERY <= current_time() < deadline:
                 _report.waiting([(task, task._waits_for) for task in backend.living])
+                warned = current_time()
 
     def _forget_lost(self) -> None:
         """End what the event loop cancelled before its first step: its coroutine never ran."""
