@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextvars import Context, copy_context
 from functools import partial
 from inspect import isawaitable
 from types import TracebackType
@@ -45,7 +46,7 @@ class Threads:
             if call.queue is self._waiting:
                 call.given = Event()
                 await call.given.wait()
-            (result,) = await to_thread.run_sync(in_thread, func, limiter=call)
+            (result,) = await to_thread.run_sync(in_thread, func, call, limiter=call)
         finally:
             self._end(call)
         return result
@@ -96,6 +97,8 @@ class _Call(CapacityLimiter):
     """Where it waits."""
     given: Event | None = None
     """Set when the call is given a slot; made by one that has to wait for it."""
+    context: Context | None = None
+    """What `begin` has left, for the thread; trio copies the context before it asks for leave."""
 
     def __new__(cls, threads: Threads, begin: Callable[[], None]) -> Self:  # noqa: ARG004
         return object.__new__(cls)  # anyio's own asks for the event loop's limiter
@@ -118,15 +121,16 @@ class _Call(CapacityLimiter):
     async def acquire_on_behalf_of(self, borrower: object) -> None:
         del borrower
         await self._threads.hand_over(self)
+        self.context = copy_context()
 
     def release_on_behalf_of(self, borrower: object) -> None:
         """Leave the slot to who has waited for the thread."""
 
 
-def in_thread(func: Callable[[], object]) -> tuple[object]:
+def in_thread(func: Callable[[], object], call: _Call) -> tuple[object]:
     """Call a function in its thread; wrapped, as trio takes no coroutine from a thread."""
     try:
-        return (func(),)
+        return (func() if call.context is None else call.context.run(func),)
     except KeyboardInterrupt as error:
         # Not Ctrl-C, which only ever reaches the main thread: a failure like any other (4.1).
         raise TaskAborted(type(error).__name__) from error
