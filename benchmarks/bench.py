@@ -2,6 +2,8 @@
 
 hatch run bench                        everything
 hatch run bench core http              some of core, request, http, memory, scale
+hatch run bench --instructions         core and request in instructions, which repeat, by valgrind
+hatch run bench --packages FOLDER      the packages of another checkout
 hatch run bench --smoke                whether it works, in seconds; the figures mean nothing
 """
 
@@ -14,31 +16,59 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import argparse  # noqa: E402
+import random  # noqa: E402
 import time  # noqa: E402
+from contextlib import nullcontext  # noqa: E402
 from importlib import import_module  # noqa: E402
 
 from rich.console import Console  # noqa: E402
 
 from benchmarks import peer, pictures, report  # noqa: E402
-from benchmarks.measuring import Measured, Options, Verdict  # noqa: E402
+from benchmarks.instructions import Callgrind, NoCallgrindError, callgrind  # noqa: E402
+from benchmarks.measuring import (  # noqa: E402
+    Measured,
+    Options,
+    Verdict,
+    measured_core,
+    use_packages,
+)
 
 SUITES = ("core", "request", "http", "memory", "scale")
+COUNTABLE = ("core", "request")
+"""What can be had in instructions: no servers, no threads, no bytes."""
 
 
 def main() -> None:
     """Run as the command line says."""
     arguments = _parse()
     console = Console(width=None if sys.stdout.isatty() else 140)
+    if arguments.packages is not None:
+        use_packages(arguments.packages)
+    if arguments.seed is None:  # counted instructions should repeat
+        arguments.seed = 0 if arguments.instructions else random.SystemRandom().randrange(2**32)
+    try:
+        with callgrind() if arguments.instructions else nullcontext() as counter:
+            _measure(console, arguments, counter)
+    except NoCallgrindError as error:
+        console.print(f"skipped: instructions: {error}", markup=False)
+
+
+def _measure(console: Console, arguments: argparse.Namespace, counter: Callgrind | None) -> None:
+    once = arguments.smoke or counter is not None
     options = Options(
         smoke=arguments.smoke,
-        processes=1 if arguments.smoke else arguments.processes,
-        rounds=arguments.rounds,
+        processes=arguments.processes or (1 if once else 5),
+        rounds=arguments.rounds or (40 if counter is None else 3),
+        seed=arguments.seed,
         peer=_find_peer(console, arguments),
+        callgrind=counter,
     )
-    console.print(", ".join(f"{name} {value}" for name, value in report.versions().items()))
+    versions = report.versions(measured_core())
+    console.print(", ".join(f"{name} {value}" for name, value in versions.items()))
+    console.print(f"Left to chance: by --seed {options.seed}")
     results: dict[str, Measured] = {}
     verdicts: list[Verdict] = []
-    for name in dict.fromkeys(arguments.suites or SUITES):
+    for name in arguments.suites:
         suite = import_module(f"benchmarks.{name}")
         began = time.monotonic()
         measured = results[name] = suite.run(options)
@@ -50,7 +80,8 @@ def main() -> None:
     else:
         report.print_goals(console, verdicts)
     if arguments.json:
-        report.write(arguments.json, results, verdicts)
+        about = {"versions": versions, "seed": options.seed}
+        report.write(arguments.json, about, results, verdicts)
     if arguments.pictures:
         try:
             drawn = pictures.draw(arguments.pictures, results)
@@ -66,14 +97,33 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("suites", nargs="*", choices=[*SUITES, []], metavar="SUITE")
     parser.add_argument("--smoke", action="store_true", help="tiny counts; judges nothing")
+    parser.add_argument(
+        "--instructions", action="store_true", help="count them, in place of CPU time"
+    )
+    parser.add_argument(
+        "--packages",
+        type=Path,
+        metavar="FOLDER",
+        help="measure FOLDER/*/src, in place of ours",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round there")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="draw there")
-    parser.add_argument("--processes", type=int, default=5, help="fresh processes each")
-    parser.add_argument("--rounds", type=int, default=40, help="rounds a process")
+    parser.add_argument("--processes", type=int, help="fresh processes each (5; 1 if counted)")
+    parser.add_argument("--rounds", type=int, help="rounds a process (40; 3 if counted)")
+    parser.add_argument(
+        "--seed", type=int, help="what all that is left to chance is drawn from (0 if counted)"
+    )
     parser.add_argument(
         "--peer", metavar="PYTHON", help="an interpreter with the published package; or 'none'"
     )
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    possible = COUNTABLE if arguments.instructions else SUITES
+    arguments.suites = list(dict.fromkeys(arguments.suites or possible))
+    if not set(possible).issuperset(arguments.suites):
+        parser.error(f"--instructions is for {' and '.join(COUNTABLE)}")
+    if arguments.instructions and arguments.pictures:
+        parser.error("--pictures are of CPU time")
+    return arguments
 
 
 def _find_peer(console: Console, arguments: argparse.Namespace) -> str | None:

@@ -12,19 +12,33 @@ from typing import Any, Final
 import anyio
 from anyio import to_thread
 
+from benchmarks.calls import (
+    BY_KEYWORD,
+    BY_POSITION,
+    CALLS,
+    CONFIGURED,
+    KEYWORD_ONLY,
+    LACKING,
+    METHOD,
+    OBJECT,
+    PARTIAL,
+    WRAPPED,
+    Call,
+)
 from benchmarks.measuring import (
     OURS,
     Block,
+    Goal,
     Measured,
     Options,
     Verdict,
-    ask,
+    chance,
     interleave,
     missing,
     turns,
-    verdict,
 )
 from benchmarks.ways import CORE, GROUP, SHIELDED, WAYS, Start
+from benchmarks.work import done
 
 AT_ONCE: Final = "all at once"
 ONE_BY_ONE: Final = "one at a time"
@@ -72,6 +86,19 @@ def _async_blocks(start: Start, count: int) -> dict[str, Block]:
         return count
 
     return {AT_ONCE: at_once, ONE_BY_ONE: one_by_one}
+
+
+def _call_block(call: Call, start: Start, count: int) -> Block:
+    async def at_once() -> int:
+        ended, by = done.ended + count, start.by
+        for _ in range(count):
+            call(by)
+        while done.ended < ended:  # noqa: ASYNC110 - polled: it costs every way the same
+            await asyncio.sleep(0)
+        await turns()
+        return count
+
+    return at_once
 
 
 class _Calls:
@@ -153,53 +180,85 @@ async def _sync_blocks(count: int) -> AsyncGenerator[dict[str, Block]]:
         }
 
 
-async def measure(place: str, rounds: int, count: int, seed: int) -> dict[str, Any]:
+async def measure(
+    place: str, rounds: int, count: int, counting: str | None = None
+) -> dict[str, Any]:
     """Measure in this process."""
+    drawn = chance()
+    starts: dict[str, Start] = {}
+    skipped = dict(LACKING.get(place, {}))
     blocks: dict[str, Block] = {}
-    skipped: dict[str, str] = {}
     async with AsyncExitStack() as stack:
-        for name, way in WAYS[place].items():
+        for name in drawn.sample([*WAYS[place]], len(WAYS[place])):
             try:
-                start = await stack.enter_async_context(way())
+                starts[name] = await stack.enter_async_context(WAYS[place][name]())
             except ImportError as error:
                 skipped[name] = missing(error)
-                continue
-            for how, block in _async_blocks(start, count).items():
-                blocks[f"{name}, {how}"] = block
-        if place == OURS:
+        for name in WAYS[place]:
+            if name in starts:
+                for how, block in _async_blocks(starts[name], count).items():
+                    blocks[f"{name}, {how}"] = block
+        for name, calls in CALLS[place].items():
+            if name in starts:
+                for how, call in calls.items():
+                    blocks[f"{name}, {how}"] = _call_block(call, starts[name], count)
+        if place == OURS and counting is None:  # threads take turns as they happen to
             blocks |= await stack.enter_async_context(_sync_blocks(max(1, count * 3 // 10)))
-        return {"values": await interleave(blocks, rounds, seed), "skipped": skipped}
+        return {"values": await interleave(blocks, rounds, drawn, counting), "skipped": skipped}
 
 
 def run(options: Options) -> Measured:
     """Measure in as many processes as asked for."""
-    measured = Measured("μs of CPU a task")
+    measured = options.measured("a task")
     count, rounds = (20, 2) if options.smoke else (1000, options.rounds)
-    for seed in range(options.processes):
-        for place, interpreter in options.interpreters().items():
-            measured.add(
-                ask("core", interpreter, place=place, rounds=rounds, count=count, seed=seed)
-            )
+    for process in range(options.processes):
+        for place in options.interpreters():
+            measured.add(options.ask("core", place, process, rounds=rounds, count=count))
     return measured
+
+
+_BY_CALL: Final = {
+    BY_POSITION: (0.58, 0.52),
+    BY_KEYWORD: (0.68, None),
+    KEYWORD_ONLY: (0.68, None),
+    WRAPPED: (0.68, None),
+    METHOD: (0.68, None),
+    PARTIAL: (0.72, None),
+    OBJECT: (1.0, None),
+    CONFIGURED: (0.80, None),
+}
+"""The most by anyio's start_soon: in instructions, in CPU time."""
+
+GOALS: Final = (
+    Goal("1 no-op task, all at once", f"{CORE}, {AT_ONCE}", f"{GROUP}, {AT_ONCE}", 0.58, 0.52),
+    Goal(
+        "1 no-op task, one at a time", f"{CORE}, {ONE_BY_ONE}", f"{GROUP}, {ONE_BY_ONE}", cpu=0.60
+    ),
+    *(
+        Goal(f"1 shielded task, {way}", f"{SHIELDED}, {way}", f"{GROUP}, {way}", cpu=0.85)
+        for way in (AT_ONCE, ONE_BY_ONE)
+    ),
+    *(
+        Goal(f"1 a task {call}", f"{CORE}, {call}", f"{GROUP}, {call}", instructions, cpu)
+        for call, (instructions, cpu) in _BY_CALL.items()
+    ),
+    Goal(f"1 {SYNC} / start_soon(run_sync)", f"{CORE}, {SYNC}", f"{THREAD}, {SYNC}", cpu=1.0),
+    *(
+        Goal(
+            f"1 {SYNC_ONE_BY_ONE} / {remark}",
+            f"{CORE}, {SYNC_ONE_BY_ONE}",
+            f"{by}, {SYNC_ONE_BY_ONE}",
+            cpu=1.0,
+        )
+        for by, remark in ((THREAD, "start_soon(run_sync)"), (AWAITED, "await run_sync, no task"))
+    ),
+)
 
 
 def goals(measured: Measured) -> Iterator[Verdict]:
     """Judge goal 1."""
-    for way in AT_ONCE, ONE_BY_ONE:
-        by = f"{GROUP}, {way}"
-        yield from verdict(measured, f"1 no-op task, {way}", 0.60, f"{CORE}, {way}", by)
-        yield from verdict(measured, f"1 shielded task, {way}", 0.85, f"{SHIELDED}, {way}", by)
-    yield from verdict(
-        measured, f"1 {SYNC} / start_soon(run_sync)", 1.0, f"{CORE}, {SYNC}", f"{THREAD}, {SYNC}"
-    )
-    for by, remark in ((THREAD, "start_soon(run_sync)"), (AWAITED, "await run_sync, no task")):
-        yield from verdict(
-            measured,
-            f"1 {SYNC_ONE_BY_ONE} / {remark}",
-            1.0,
-            f"{CORE}, {SYNC_ONE_BY_ONE}",
-            f"{by}, {SYNC_ONE_BY_ONE}",
-        )
+    for goal in GOALS:
+        yield from goal.judge(measured)
 
 
 def reference(variant: str) -> str:
@@ -208,4 +267,4 @@ def reference(variant: str) -> str:
         return f"{THREAD}, {SYNC}"
     if SYNC_ONE_BY_ONE in variant:
         return f"{AWAITED}, {SYNC_ONE_BY_ONE}"
-    return f"{GROUP}, {AT_ONCE if variant.endswith(AT_ONCE) else ONE_BY_ONE}"
+    return f"{GROUP}, {variant.rpartition(', ')[2]}"

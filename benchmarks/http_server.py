@@ -58,11 +58,12 @@ def serve(application: str) -> None:
 class Server:
     """A server's process, as its parent sees it."""
 
-    def __init__(self, application: str, interpreter: str) -> None:
+    def __init__(self, application: str, interpreter: str, seed: int) -> None:
+        self.seed = seed
         self._process = subprocess.Popen(
             command("benchmarks.http_server", application, interpreter=interpreter),
             cwd=ROOT,
-            env=environment(interpreter),
+            env=environment(interpreter, seed),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

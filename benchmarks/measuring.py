@@ -1,9 +1,13 @@
-"""How everything here is measured: in fresh processes, interleaved, in CPU time.
+"""How everything here is measured: in fresh processes, interleaved, in CPU time or instructions.
 
 A process measures all of its variants in rounds; in each round every variant has one turn, in an
 order that is drawn anew. So what disturbs the machine disturbs all alike, and a ratio is taken
-within one round of one process. Variants that need another interpreter bring the references that
-they are compared with into that interpreter, too.
+within one round of one process. Variants that need a process of their own bring the references that
+they are compared with into it, too.
+
+What is left to chance is drawn anew for each process, or a bias that one draw has, and it can be
+several percent, would look like a result: the hash seed, and the order in which the variants are
+made. Both come from one number, which is recorded.
 """
 
 from __future__ import annotations
@@ -23,6 +27,8 @@ from random import Random
 from statistics import median
 from typing import Any, Final, TypeAlias
 
+from benchmarks.instructions import Callgrind, Counter
+
 ROOT: Final = Path(__file__).resolve().parents[1]
 
 PATIENCE: Final = 600.0
@@ -30,6 +36,7 @@ PATIENCE: Final = 600.0
 
 OURS: Final = "ours"
 PEER: Final = "peer"
+TASKFLOW: Final = "taskflow"
 OUR_PACKAGES: Final = {"tasks_core", "fastapi_tasks", "starlette_tasks", "litestar_tasks"}
 
 Block: TypeAlias = Callable[[], Awaitable[int]]
@@ -46,12 +53,58 @@ class Options:
     smoke: bool = False
     processes: int = 5
     rounds: int = 40
+    seed: int = 0
+    """From which all that is left to chance is drawn."""
     peer: str | None = None
     """The interpreter that has the published package, if there is one."""
+    callgrind: Callgrind | None = None
+    """With which instructions are counted, in place of CPU time."""
 
     def interpreters(self) -> dict[str, str]:
-        """Return the interpreters to measure in, by the name of their environment."""
-        return {OURS: sys.executable} | ({PEER: self.peer} if self.peer else {})
+        """Return the interpreters to measure in, by the name of what is measured there."""
+        return {OURS: sys.executable, TASKFLOW: sys.executable} | (
+            {PEER: self.peer} if self.peer else {}
+        )
+
+    def drawn_for(self, suite: str, place: str, process: int) -> int:
+        """Return the seed of a process, the same one whatever else a run does."""
+        drawn = Random(f"{self.seed} {suite} {place} {process}")  # noqa: S311 - no secret
+        return drawn.randrange(2**32)
+
+    def measured(self, each: str) -> Measured:
+        """Return what is to hold the results of a suite that may count instructions."""
+        unit = "μs of CPU" if self.callgrind is None else "thousand instructions"
+        return Measured(f"{unit} {each}", instructions=self.callgrind is not None)
+
+    def ask(self, suite: str, place: str, process: int, **question: object) -> dict[str, Any]:
+        """Have a fresh process call ``measure(place, **question)`` of a suite's module.
+
+        Raises:
+            RuntimeError: The process has failed; the message holds what it said.
+        """
+        interpreter, seed = self.interpreters()[place], self.drawn_for(suite, place, process)
+        question = {"place": place, **question}
+        before: Sequence[str] = ()
+        if self.callgrind is not None:
+            before = self.callgrind.command()
+            question["counting"] = self.callgrind.folder
+        asked = command(
+            "benchmarks.measuring", suite, json.dumps(question), interpreter=interpreter
+        )
+        done = subprocess.run(
+            [*before, *asked],
+            cwd=ROOT,
+            env=environment(interpreter, seed),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        if done.returncode:
+            msg = f"{suite} {question} failed:\n{done.stderr}"
+            raise RuntimeError(msg)
+        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return answer | {"seeds": {f"{place} {process}": seed}}
 
 
 @dataclass(frozen=True)
@@ -72,13 +125,21 @@ class Measured:
     """What one suite has measured."""
 
     unit: str
+    instructions: bool = False
     processes: list[Values] = field(default_factory=list[Values])
     skipped: dict[str, str] = field(default_factory=dict[str, str])
+    seeds: dict[str, int] = field(default_factory=dict[str, int])
+    """What was drawn for each process, which is its ``PYTHONHASHSEED`` too."""
 
     def add(self, answer: Mapping[str, Any]) -> None:
         """Take in what a process has answered."""
         self.processes.append(answer["values"])
+        self.note(answer)
+
+    def note(self, answer: Mapping[str, Any]) -> None:
+        """Take in what a process has answered, but for its values."""
         self.skipped.update(answer["skipped"])
+        self.seeds.update(answer["seeds"])
 
     def variants(self) -> list[str]:
         """Return what was measured, in the order of measuring."""
@@ -116,43 +177,76 @@ class Verdict:
     """A goal of the project, and what was measured."""
 
     goal: str
-    limit: float
+    limit: float | None
+    """None where this is no goal, and shown beside one."""
     measured: float
     of_minima: float | None = None
     at_least: bool = False
     unit: str = "x"
 
     @property
-    def met(self) -> bool:
-        """Whether the median keeps to the limit."""
+    def met(self) -> bool | None:
+        """Whether the median keeps to the limit, if there is one."""
+        if self.limit is None:
+            return None
         return self.measured >= self.limit if self.at_least else self.measured <= self.limit
 
 
-def verdict(
-    measured: Measured, goal: str, limit: float, variant: str, reference: str
-) -> Iterator[Verdict]:
-    """Judge a ratio that may be at most ``limit``, where both variants were measured."""
-    ratio = measured.ratio(variant, reference)
-    if ratio is not None:
-        yield Verdict(goal, limit, ratio.median, ratio.of_minima)
+@dataclass(frozen=True)
+class Goal:
+    """The ratio that one variant may have to another at most, in instructions and in CPU time."""
+
+    what: str
+    variant: str
+    reference: str
+    instructions: float | None = None
+    cpu: float | None = None
+
+    def judge(self, measured: Measured) -> Iterator[Verdict]:
+        """Judge what was measured, where it was both variants."""
+        ratio = measured.ratio(self.variant, self.reference)
+        if ratio is not None:
+            limit = self.instructions if measured.instructions else self.cpu
+            unit = "x instr." if measured.instructions else "x CPU"
+            yield Verdict(self.what, limit, ratio.median, ratio.of_minima, unit=unit)
 
 
-async def interleave(blocks: Mapping[str, Block], rounds: int, seed: int) -> Values:
-    """Measure each block once a round; microseconds of CPU time for each time it does its work."""
+def chance() -> Random:
+    """Return where this process's draws come from: the number that is its hash seed as well."""
+    return Random(int(os.environ["PYTHONHASHSEED"]))  # noqa: S311 - no secret
+
+
+async def interleave(
+    blocks: Mapping[str, Block], rounds: int, drawn: Random, counting: str | None = None
+) -> Values:
+    """Measure each block once a round, for each time that it does its work.
+
+    Args:
+        blocks: What is measured, by name.
+        rounds: How often.
+        drawn: What draws the order of each round.
+        counting: The folder of `Callgrind`, to count thousands of instructions; microseconds of CPU
+            time are measured without.
+    """
     values: Values = {name: [] for name in blocks}
     for block in blocks.values():
         await block()  # imports, caches and threads are made now
-    order, drawn = list(blocks), Random(seed)  # noqa: S311 - no secret
+    meter = _cpu if counting is None else Counter(counting)
+    order = list(blocks)
     gc.collect()
     gc.freeze()  # what the process consists of is not part of anybody's garbage
     for _ in range(rounds):
         drawn.shuffle(order)
         for name in order:
             gc.collect()  # what the one before has left is not this one's
-            began = time.process_time()
-            times = await blocks[name]()
-            values[name].append((time.process_time() - began) / times * 1e6)
+            values[name].append(await meter(blocks[name]))
     return values
+
+
+async def _cpu(block: Block) -> float:
+    began = time.process_time()
+    times = await block()
+    return (time.process_time() - began) / times * 1e6
 
 
 def missing(error: ImportError) -> str:
@@ -175,39 +269,41 @@ async def turns(count: int = 2) -> None:
 # Processes: the parent asks `python -m benchmarks.measuring MODULE JSON`, which answers in JSON.
 
 
-def ask(suite: str, interpreter: str = sys.executable, **question: object) -> dict[str, Any]:
-    """Have a fresh process call ``measure(**question)`` of a suite's module.
-
-    Raises:
-        RuntimeError: The process has failed; the message holds what it said.
-    """
-    done = subprocess.run(
-        command("benchmarks.measuring", suite, json.dumps(question), interpreter=interpreter),
-        cwd=ROOT,
-        env=environment(interpreter),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    if done.returncode:
-        msg = f"{suite} {question} failed:\n{done.stderr}"
-        raise RuntimeError(msg)
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return answer
-
-
 def command(module: str, *arguments: str, interpreter: str) -> Sequence[str]:
     """Return the command that runs a module of ours in an interpreter."""
     return (interpreter, "-m", module, *arguments)
 
 
-def environment(interpreter: str) -> dict[str, str]:
+def environment(interpreter: str, seed: int) -> dict[str, str]:
     """Return the variables for a process; another interpreter must not find our packages."""
-    variables = {**os.environ, "PYTHONHASHSEED": "0"}
+    variables = {**os.environ, "PYTHONHASHSEED": str(seed)}
     if interpreter != sys.executable:
         variables.pop("PYTHONPATH", None)
     return variables
+
+
+def use_packages(folder: Path) -> None:
+    """Let the processes to come find the packages of another checkout before the installed ones.
+
+    Raises:
+        FileNotFoundError: There are none.
+    """
+    sources = sorted(str(source.resolve()) for source in folder.glob("*/src"))
+    if not sources:
+        raise FileNotFoundError(f"{folder} has no folders */src")
+    os.environ["PYTHONPATH"] = os.pathsep.join(sources)
+
+
+def measured_core() -> str:
+    """Return the file of the core that a process finds."""
+    return subprocess.run(
+        [sys.executable, "-c", "import tasks_core; print(tasks_core.__file__)"],
+        cwd=ROOT,
+        env=environment(sys.executable, 0),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
 
 
 def main() -> None:

@@ -13,16 +13,16 @@ from typing import Any, Final
 from benchmarks.measuring import (
     OURS,
     PEER,
+    TASKFLOW,
     Measured,
     Options,
     Verdict,
-    ask,
     missing,
     turns,
 )
 from benchmarks.request import PLACES
 from benchmarks.serving import load, one_by_one, served
-from benchmarks.ways import BARE, CORE, SHIELDED, WAYS
+from benchmarks.ways import BARE, CORE, EARLIER, MANAGED, SHIELDED, WAYS
 
 BYTES: Final = "bytes a waiting task"
 OBJECTS: Final = "objects of the collector's a waiting task"
@@ -39,7 +39,8 @@ KEEPERS: Final = {
         "litestar_tasks after_response",
         "FastAPI plain route beside tasks",
     ),
-    PEER: ("fastapi-tasks 0.1.0 of PyPI after_response",),
+    TASKFLOW: (f"{MANAGED} add_task",),
+    PEER: (f"{EARLIER} after_response",),
 }
 
 
@@ -115,16 +116,16 @@ def run(options: Options) -> Measured:
         measured.skipped["memory"] = "resident memory is read from Linux's /proc"
         return measured
     waiting, requests = (500, 50) if options.smoke else (50_000, 2000)
-    for _ in range(min(options.processes, 3)):
+    for process in range(min(options.processes, 3)):
         values: dict[str, list[float]] = {}
-        for place, interpreter in options.interpreters().items():
+        for place in options.interpreters():
             for name in [*WAYS[place], *KEEPERS[place]]:
-                if name in LEFT_OUT or (place == PEER and name in WAYS[OURS]):
+                if name in LEFT_OUT or (place != OURS and name in WAYS[OURS]):
                     continue
                 count = waiting if name in WAYS[place] else requests
-                answer = ask("memory", interpreter, place=place, name=name, count=count)
+                answer = options.ask("memory", place, process, name=name, count=count)
                 values.update(answer["values"])
-                measured.skipped.update(answer["skipped"])
+                measured.note(answer)
         measured.processes.append(values)
     return measured
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from benchmarks import core, http, request
 from benchmarks.http_client import P99
 from benchmarks.measuring import Measured
-from benchmarks.ways import BARE, CORE, GROUP, SHIELDED
+from benchmarks.ways import BARE, CORE, EARLIER, GROUP, SHIELDED
 
-PEER: Final = "fastapi-tasks 0.1.0 of PyPI"
 OURS_COLOUR, OTHER_COLOUR = "#1f6feb", "#9aa4b2"
 
 
@@ -66,7 +65,7 @@ def _task(measured: Measured) -> Any:  # noqa: ANN401 - matplotlib
             CORE,
             SHIELDED,
             GROUP,
-            PEER,
+            EARLIER,
         )
         if f"{name}, {core.AT_ONCE}" in measured.variants()
     ]
@@ -81,9 +80,9 @@ def _request(measured: Measured) -> Any:  # noqa: ANN401 - matplotlib
     figure, (axes, _) = _axes("A FastAPI request with background tasks", "")
     for name in (
         "FastAPI BackgroundTasks",
-        "fastapi_tasks after_response",
+        request.BY_TASKS,
         "FastAPI asgi-background",
-        f"{PEER} after_response",
+        f"{EARLIER} after_response",
     ):
         labels = [request.label(name, count, request.ONE_BY_ONE) for count in request.COUNTS]
         if labels[0] in measured.variants():
@@ -113,7 +112,7 @@ def _latency(measured: Measured) -> Any:  # noqa: ANN401 - matplotlib
     figure, (axes, _) = _axes("Answers while slow tasks run in the background", "")
     names = [
         name
-        for name in ("FastAPI BackgroundTasks", "fastapi_tasks after_response")
+        for name in ("FastAPI BackgroundTasks", request.BY_TASKS)
         if f"{name}, {next(iter(http.CASES))}, {P99}" in measured.variants()
     ]
     height = 0.8 / len(names)

@@ -27,12 +27,17 @@ PACKAGES: Final = (
     "aiojobs",
     "asgi-background",
     "quart",
+    "fastapi-taskflow",
 )
 
 
-def versions() -> dict[str, str]:
-    """Return what was measured on and with."""
+_SAID: Final = {True: "[green]met[/green]", False: "[red]MISSED[/red]", None: "to compare"}
+
+
+def versions(core: str) -> dict[str, str]:
+    """Return what was measured on and with; ``core`` is where our own core is."""
     found = {
+        "tasks_core": core,
         "python": sys.version.split()[0],
         "machine": f"{platform.platform()}, {os.cpu_count()} cores",
     }
@@ -48,6 +53,7 @@ def print_measured(
     console: Console, suite: str, measured: Measured, reference: Callable[[str], str]
 ) -> None:
     """Print what a suite has measured, each variant with its ratio to what it is compared with."""
+    places = 3 if measured.instructions else 2
     table = Table(title=f"{suite}: {measured.unit}", title_justify="left")
     table.add_column("what", overflow="fold")
     for heading in "median", "minimum", "ratio", "of minima", "rounds":
@@ -56,7 +62,8 @@ def print_measured(
         ratio = measured.ratio(variant, reference(variant))
         row = [variant, f"{measured.median(variant):.2f}", f"{measured.minimum(variant):.2f}"]
         if ratio is not None:
-            row += [f"{ratio.median:.2f}", f"{ratio.of_minima:.2f}", str(ratio.rounds)]
+            row += [f"{each:.{places}f}" for each in (ratio.median, ratio.of_minima)]
+            row.append(str(ratio.rounds))
         table.add_row(*row)
     console.print(table)
     for what, why in measured.skipped.items():
@@ -70,20 +77,26 @@ def print_goals(console: Console, verdicts: Sequence[Verdict]) -> None:
     for heading in "limit", "measured", "of minima", "":
         table.add_column(heading, justify="right", no_wrap=True)
     for each in verdicts:
+        limit = f"{'≥' if each.at_least else '≤'} {each.limit:.2f} " if each.limit else ""
         table.add_row(
             each.goal,
-            f"{'≥' if each.at_least else '≤'} {each.limit:.2f} {each.unit}",
-            f"{each.measured:.2f}",
-            "" if each.of_minima is None else f"{each.of_minima:.2f}",
-            "[green]met[/green]" if each.met else "[red]MISSED[/red]",
+            limit + each.unit,
+            f"{each.measured:.3f}",
+            "" if each.of_minima is None else f"{each.of_minima:.3f}",
+            _SAID[each.met],
         )
     console.print(table)
 
 
-def write(path: Path, results: Mapping[str, Measured], verdicts: Sequence[Verdict]) -> None:
+def write(
+    path: Path,
+    about: Mapping[str, object],
+    results: Mapping[str, Measured],
+    verdicts: Sequence[Verdict],
+) -> None:
     """Write everything, each round included."""
     content: dict[str, Any] = {
-        "versions": versions(),
+        **about,
         "goals": [asdict(each) | {"met": each.met} for each in verdicts],
         "suites": {suite: asdict(measured) for suite, measured in results.items()},
     }

@@ -10,28 +10,38 @@ from typing import Any, Final
 from benchmarks.measuring import (
     OURS,
     PEER,
+    TASKFLOW,
     Block,
+    Goal,
     Measured,
     Options,
     Verdict,
-    ask,
+    chance,
     interleave,
     missing,
-    verdict,
 )
-from benchmarks.serving import load, many, one_by_one, served
+from benchmarks.serving import Call, load, many, one_by_one, served
+from benchmarks.ways import EARLIER, MANAGED
 
 ONE_BY_ONE: Final = "one at a time"
 MANY: Final = "many at once"
 
 COUNTS: Final = (1, 3, 100)
 
+DEPENDENCY: Final = "FastAPI, an async dependency that does nothing"
+UNUSED: Final = "asked for, not used"
+BY_TASKS: Final = "fastapi_tasks after_response"
+BY_CURRENT: Final = "fastapi_tasks current_tasks()"
+
 PLACES: Final[dict[str, dict[str, str]]] = {
     OURS: {
         "FastAPI plain": "fastapi_routes:plain",
         "FastAPI plain route beside tasks": "fastapi_routes:unused",
+        DEPENDENCY: "fastapi_routes:dependency",
+        f"fastapi_tasks {UNUSED}": "fastapi_routes:asked",
         "FastAPI BackgroundTasks": "fastapi_routes:own",
-        "fastapi_tasks after_response": "fastapi_routes:tasks",
+        BY_TASKS: "fastapi_routes:tasks",
+        BY_CURRENT: "fastapi_routes:current",
         "fastapi_tasks immediate": "fastapi_routes:immediate",
         "FastAPI asgi-background": "asgi_background_routes:fastapi",
         "Starlette plain": "starlette_routes:plain",
@@ -46,33 +56,68 @@ PLACES: Final[dict[str, dict[str, str]]] = {
         "Quart plain": "quart_routes:plain",
         "Quart add_background_task": "quart_routes:own",
     },
+    TASKFLOW: {
+        "FastAPI plain": "fastapi_routes:plain",
+        f"FastAPI plain route beside {MANAGED}": "taskflow_routes:unused",
+        DEPENDENCY: "fastapi_routes:dependency",
+        f"{MANAGED} {UNUSED}": "taskflow_routes:asked",
+        "FastAPI BackgroundTasks": "fastapi_routes:own",
+        f"{MANAGED} add_task": "taskflow_routes:tasks",
+        f"{MANAGED} add_task(eager=True)": "taskflow_routes:immediate",
+    },
     PEER: {
         "FastAPI plain": "fastapi_routes:plain",
+        f"FastAPI plain route beside {EARLIER}": "fastapi_routes:unused",
+        DEPENDENCY: "fastapi_routes:dependency",
+        f"{EARLIER} {UNUSED}": "fastapi_routes:asked",
         "FastAPI BackgroundTasks": "fastapi_routes:own",
-        "fastapi-tasks 0.1.0 of PyPI after_response": "fastapi_routes:tasks",
-        "fastapi-tasks 0.1.0 of PyPI immediate": "fastapi_routes:immediate",
+        f"{EARLIER} after_response": "fastapi_routes:tasks",
+        f"{EARLIER} immediate": "fastapi_routes:immediate",
     },
 }
-"""By the environment in which they are found: what it is, and how its application is loaded."""
+"""By where it is measured: what it is, and how its application is loaded."""
+
+LACKING: Final = {
+    place: {
+        f"{name} by current_tasks()": "it has nothing like it",
+        f"{name} for Starlette and Litestar": "it is FastAPI's only",
+    }
+    for place, name in ((TASKFLOW, MANAGED), (PEER, EARLIER))
+}
+"""What cannot be measured, by place, and why."""
 
 
-async def measure(place: str, rounds: int, work: int, seed: int) -> dict[str, Any]:
+def counts(name: str) -> tuple[int, ...]:
+    """Return the numbers of tasks a request that a variant is measured with."""
+    return (0,) if "plain" in name or UNUSED in name or name == DEPENDENCY else COUNTS
+
+
+async def measure(
+    place: str, rounds: int, work: int, counting: str | None = None
+) -> dict[str, Any]:
     """Measure in this process; ``work`` is about how many requests one turn makes."""
-    blocks: dict[str, Block] = {}
-    skipped: dict[str, str] = {}
+    drawn = chance()
+    names = PLACES[place]
+    variants = [(name, count) for name in names for count in counts(name)]
+    calls: dict[tuple[str, int], Call] = {}
+    skipped = dict(LACKING.get(place, {}))
     async with AsyncExitStack() as stack:
-        for name, application in PLACES[place].items():
-            for count in (0,) if "plain" in name else COUNTS:
-                try:
-                    app = load(f"{application}:{count}")
-                except ImportError as error:
-                    skipped[name] = missing(error)
-                    break
-                call = await stack.enter_async_context(served(app))
+        for name, count in drawn.sample(variants, len(variants)):
+            try:
+                app = load(f"{names[name]}:{count}")
+            except ImportError as error:
+                skipped[name] = missing(error)
+            else:
+                calls[name, count] = await stack.enter_async_context(served(app))
+        blocks: dict[str, Block] = {}
+        for name, count in variants:
+            if (name, count) in calls:
+                call = calls[name, count]
                 requests = max(1, work // (4 if count == COUNTS[-1] else 1))
-                for way, make in ((ONE_BY_ONE, one_by_one), (MANY, many)):
-                    blocks[label(name, count, way)] = partial(make, call, requests, count)
-        return {"values": await interleave(blocks, rounds, seed), "skipped": skipped}
+                blocks[label(name, count, ONE_BY_ONE)] = partial(one_by_one, call, requests, count)
+                if counting is None:
+                    blocks[label(name, count, MANY)] = partial(many, call, requests, count)
+        return {"values": await interleave(blocks, rounds, drawn, counting), "skipped": skipped}
 
 
 def label(name: str, count: int, way: str) -> str:
@@ -82,43 +127,44 @@ def label(name: str, count: int, way: str) -> str:
 
 def run(options: Options) -> Measured:
     """Measure in as many processes as asked for."""
-    measured = Measured("μs of CPU a request")
+    measured = options.measured("a request")
     work, rounds = (4, 1) if options.smoke else (40, options.rounds)
-    for seed in range(options.processes):
-        for place, interpreter in options.interpreters().items():
-            measured.add(
-                ask("request", interpreter, place=place, rounds=rounds, work=work, seed=seed)
-            )
+    for process in range(options.processes):
+        for place in options.interpreters():
+            measured.add(options.ask("request", place, process, rounds=rounds, work=work))
     return measured
+
+
+def _goals(way: str) -> Iterator[Goal]:
+    """Return goals 2 and 3, which are in instructions; CPU time is shown beside them."""
+    for name, count, limit in (
+        (BY_TASKS, 1, 1.34),
+        (BY_CURRENT, 1, 1.18),
+        (BY_TASKS, 3, 1.52),
+        (BY_TASKS, 100, 3.0),
+        ("starlette_tasks after_response", 1, 1.68),
+        ("litestar_tasks after_response", 1, 1.60),
+    ):
+        variant = label(name, count, way)
+        yield Goal(f"2 {variant}", variant, reference(variant), limit)
+    for framework, limit in (("FastAPI", 1.05), ("Starlette", 1.15), ("Litestar", 1.10)):
+        variant = label(f"{framework} plain route beside tasks", 0, way)
+        what = f"3 {framework}, a route without tasks, {way}"
+        yield Goal(what, variant, reference(variant), limit)
+    variant = label(f"fastapi_tasks {UNUSED}", 0, way)
+    yield Goal(
+        f"3 FastAPI, tasks {UNUSED} / an async dependency, {way}",
+        variant,
+        reference(variant),
+        1.03,
+    )
 
 
 def goals(measured: Measured) -> Iterator[Verdict]:
     """Judge goals 2 and 3."""
     for way in ONE_BY_ONE, MANY:
-        for count, limit in zip(COUNTS, (1.35, 1.6, 3.5), strict=True):
-            yield from verdict(
-                measured,
-                f"2 FastAPI, {count} after_response, {way}",
-                limit,
-                label("fastapi_tasks after_response", count, way),
-                label("FastAPI BackgroundTasks", count, way),
-            )
-        for framework in "Starlette", "Litestar":
-            yield from verdict(
-                measured,
-                f"2 {framework}, 1 after_response, {way}",
-                1.6,
-                label(f"{framework.lower()}_tasks after_response", 1, way),
-                label(f"{framework} BackgroundTasks", 1, way),
-            )
-        for framework in "FastAPI", "Starlette", "Litestar":
-            yield from verdict(
-                measured,
-                f"3 {framework}, a route without tasks, {way}",
-                1.02,
-                label(f"{framework} plain route beside tasks", 0, way),
-                label(f"{framework} plain", 0, way),
-            )
+        for goal in _goals(way):
+            yield from goal.judge(measured)
 
 
 def reference(variant: str) -> str:
@@ -129,7 +175,9 @@ def reference(variant: str) -> str:
         for name in ("FastAPI", "Starlette", "Litestar", "Quart")
         if variant.lower().startswith(name.lower())
     )
-    if "plain" in variant:
+    if UNUSED in variant:
+        return label(DEPENDENCY, 0, way)
+    if "plain" in variant or variant.startswith(DEPENDENCY):
         return label(f"{framework} plain", 0, way)
     count = next(count for count in COUNTS if f", {count} task" in variant)
     own = "add_background_task" if framework == "Quart" else "BackgroundTasks"

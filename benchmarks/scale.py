@@ -12,14 +12,14 @@ from typing import Any, Final
 from benchmarks.measuring import (
     OURS,
     PEER,
+    TASKFLOW,
     Measured,
     Options,
     Verdict,
-    ask,
     missing,
     turns,
 )
-from benchmarks.ways import BARE, CORE, GROUP, WAYS, Start
+from benchmarks.ways import BARE, CORE, EARLIER, GROUP, MANAGED, WAYS, Start
 
 WHOLE: Final = "start and finish"
 NO_OP: Final = "a no-op among them"
@@ -27,7 +27,8 @@ ON, OFF = "collector on", "collector off"
 
 NAMES: Final = {
     OURS: (BARE, GROUP, "aiojobs spawn", CORE),
-    PEER: ("fastapi-tasks 0.1.0 of PyPI",),
+    TASKFLOW: (MANAGED,),
+    PEER: (EARLIER,),
 }
 
 
@@ -102,23 +103,23 @@ def counts(options: Options) -> tuple[int, ...]:
 def run(options: Options) -> Measured:
     """Measure each variant and number in fresh processes of their own."""
     measured = Measured("μs of CPU a task")
-    for _ in range(min(options.processes, 5)):
+    for process in range(min(options.processes, 5)):
         values: dict[str, list[float]] = {}
         for count in counts(options):
-            for place, interpreter in options.interpreters().items():
+            for place in options.interpreters():
                 for name in NAMES[place]:
                     for collect in (True, False):
-                        answer = ask(
+                        answer = options.ask(
                             "scale",
-                            interpreter,
-                            place=place,
+                            place,
+                            process,
                             name=name,
                             count=count,
                             times=1 if options.smoke else max(1, 20_000 // count),
                             collect=collect,
                         )
                         values.update(answer["values"])
-                        measured.skipped.update(answer["skipped"])
+                        measured.note(answer)
         measured.processes.append(values)
     return measured
 

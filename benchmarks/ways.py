@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any, Final, TypeAlias
 
 import anyio
 
-from benchmarks.measuring import OURS, PEER
+from benchmarks.measuring import OURS, PEER, TASKFLOW
 
 Function: TypeAlias = Callable[[], Any]
 
@@ -22,6 +23,8 @@ class Start:
 
     call: Callable[[Function], Any]
     is_async: bool = False
+    by: Any = None
+    """What `benchmarks.calls` calls, where that has calls for it: a scheduler, a task group."""
 
     async def many(self, func: Function, count: int) -> None:
         """Start a number of tasks."""
@@ -62,7 +65,7 @@ async def create_task_unkept() -> AsyncGenerator[Start]:
 async def start_soon() -> AsyncGenerator[Start]:
     """Start with a bare task group of anyio."""
     async with anyio.create_task_group() as group:
-        yield Start(group.start_soon)
+        yield Start(group.start_soon, by=group)
 
 
 @asynccontextmanager
@@ -93,7 +96,8 @@ async def ours() -> AsyncGenerator[Start]:
     from tasks_core import TaskRunner, TasksScheduler  # noqa: PLC0415 - not in the peer's place
 
     async with TaskRunner() as runner:
-        yield Start(TasksScheduler(runner).schedule)
+        tasks = TasksScheduler(runner)
+        yield Start(tasks.schedule, by=tasks)
 
 
 @asynccontextmanager
@@ -120,13 +124,24 @@ async def peer() -> AsyncGenerator[Start]:
     """Start with the published package's scheduler."""
     scheduler = import_module("fastapi_tasks.tasks").TasksScheduler
     async with anyio.create_task_group() as group:
-        yield Start(scheduler(group).schedule)
+        tasks = scheduler(group)
+        yield Start(tasks.schedule, by=tasks)
+
+
+@asynccontextmanager
+async def taskflow() -> AsyncGenerator[Start]:
+    """Start with fastapi-taskflow's BackgroundTasks, at once and not after a response."""
+    flow = import_module("fastapi_taskflow")
+    tasks = flow.ManagedBackgroundTasks(flow.TaskManager())
+    yield Start(partial(tasks.add_task, eager=True), by=tasks)
 
 
 BARE: Final = "asyncio create_task"
 GROUP: Final = "anyio start_soon"
 CORE: Final = "tasks_core schedule"
 SHIELDED: Final = "tasks_core task(shield).schedule"
+EARLIER: Final = "fastapi-tasks 0.1.0 of PyPI"
+MANAGED: Final = "fastapi-taskflow"
 
 WAYS: Final[dict[str, dict[str, Way]]] = {
     OURS: {
@@ -139,10 +154,15 @@ WAYS: Final[dict[str, dict[str, Way]]] = {
         SHIELDED: ours_shielded,
         "tasks_core, shielded, configured once": ours_shielded_kept,
     },
+    TASKFLOW: {
+        BARE: create_task,
+        GROUP: start_soon,
+        MANAGED: taskflow,
+    },
     PEER: {
         BARE: create_task,
         GROUP: start_soon,
-        "fastapi-tasks 0.1.0 of PyPI": peer,
+        EARLIER: peer,
     },
 }
-"""By the environment in which they are found."""
+"""By where they are measured; each place is a process of its own."""

@@ -3,9 +3,9 @@
 Also what the published package of that name is measured with: its API is the same here.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import BackgroundTasks, FastAPI
+from fastapi import BackgroundTasks, Depends, FastAPI
 from fastapi_tasks import Tasks, add_tasks
 
 from benchmarks.work import slow_sync_task, slow_task, task
@@ -36,6 +36,37 @@ def _add_plain(app: FastAPI) -> None:
         return {"ok": True}
 
 
+async def _nothing() -> None:
+    pass
+
+
+def dependency(count: int) -> FastAPI:
+    """No tasks, in an application that knows of none, and a dependency that does nothing."""
+    del count
+    app = FastAPI()
+
+    @app.get("/")
+    async def _route(nothing: Annotated[None, Depends(_nothing)]) -> dict[str, bool]:
+        del nothing
+        return {"ok": True}
+
+    return app
+
+
+def asked(count: int) -> FastAPI:
+    """No tasks, in a route that has asked for them."""
+    del count
+    app = FastAPI()
+    add_tasks(app)
+
+    @app.get("/")
+    async def _route(tasks: Tasks) -> dict[str, bool]:
+        del tasks
+        return {"ok": True}
+
+    return app
+
+
 def own(count: int) -> FastAPI:
     """FastAPI's BackgroundTasks."""
     app = FastAPI()
@@ -56,6 +87,23 @@ def tasks(count: int) -> FastAPI:
 
     @app.get("/")
     async def _route(tasks: Tasks) -> dict[str, bool]:
+        for _ in range(count):
+            tasks.after_response.schedule(task)
+        return {"ok": True}
+
+    return app
+
+
+def current(count: int) -> FastAPI:
+    """After the response, in a route that has not asked for them by its parameters."""
+    from fastapi_tasks import current_tasks  # noqa: PLC0415 - not in the published package
+
+    app = FastAPI()
+    add_tasks(app)
+
+    @app.get("/")
+    async def _route() -> dict[str, bool]:
+        tasks = current_tasks()
         for _ in range(count):
             tasks.after_response.schedule(task)
         return {"ok": True}
