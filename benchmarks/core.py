@@ -27,13 +27,14 @@ from benchmarks.calls import (
 )
 from benchmarks.measuring import (
     OURS,
+    TURNS,
     Block,
     Goal,
     Measured,
     Options,
     Verdict,
     chance,
-    interleave,
+    measure_blocks,
     missing,
     turns,
 )
@@ -60,7 +61,7 @@ class _Count:
             await asyncio.sleep(0)
 
 
-def _async_blocks(start: Start, count: int) -> dict[str, Block]:
+def _async_blocks(start: Start, count: int, after: int) -> dict[str, Block]:
     counter = _Count()
 
     async def task() -> None:
@@ -70,7 +71,7 @@ def _async_blocks(start: Start, count: int) -> dict[str, Block]:
         counter.ended = 0
         await start.many(task, count)
         await counter.until(count)
-        await turns()
+        await turns(after)
         return count
 
     async def one_by_one() -> int:
@@ -82,20 +83,20 @@ def _async_blocks(start: Start, count: int) -> dict[str, Block]:
             else:
                 call(task)
             await counter.until(number)
-        await turns()
+        await turns(after)
         return count
 
     return {AT_ONCE: at_once, ONE_BY_ONE: one_by_one}
 
 
-def _call_block(call: Call, start: Start, count: int) -> Block:
+def _call_block(call: Call, start: Start, count: int, after: int) -> Block:
     async def at_once() -> int:
         ended, by = done.ended + count, start.by
         for _ in range(count):
             call(by)
         while done.ended < ended:  # noqa: ASYNC110 - polled: it costs every way the same
             await asyncio.sleep(0)
-        await turns()
+        await turns(after)
         return count
 
     return at_once
@@ -184,7 +185,7 @@ async def measure(
     place: str, rounds: int, count: int, counting: str | None = None
 ) -> dict[str, Any]:
     """Measure in this process."""
-    drawn = chance()
+    drawn, after = chance(), TURNS[place]
     starts: dict[str, Start] = {}
     skipped = dict(LACKING.get(place, {}))
     blocks: dict[str, Block] = {}
@@ -196,24 +197,25 @@ async def measure(
                 skipped[name] = missing(error)
         for name in WAYS[place]:
             if name in starts:
-                for how, block in _async_blocks(starts[name], count).items():
+                for how, block in _async_blocks(starts[name], count, after).items():
                     blocks[f"{name}, {how}"] = block
         for name, calls in CALLS[place].items():
             if name in starts:
                 for how, call in calls.items():
-                    blocks[f"{name}, {how}"] = _call_block(call, starts[name], count)
+                    blocks[f"{name}, {how}"] = _call_block(call, starts[name], count, after)
         if place == OURS and counting is None:  # threads take turns as they happen to
             blocks |= await stack.enter_async_context(_sync_blocks(max(1, count * 3 // 10)))
-        return {"values": await interleave(blocks, rounds, drawn, counting), "skipped": skipped}
+        return {"values": await measure_blocks(blocks, rounds, drawn, counting), "skipped": skipped}
 
 
 def run(options: Options) -> Measured:
     """Measure in as many processes as asked for."""
     measured = options.measured("a task")
-    count, rounds = (20, 2) if options.smoke else (1000, options.rounds)
+    count = 20 if options.smoke else 1000 if options.callgrind is None else 300
+    rounds = 2 if options.smoke else options.rounds
     for process in range(options.processes):
-        for place in options.interpreters():
-            measured.add(options.ask("core", place, process, rounds=rounds, count=count))
+        for answer in options.ask_everywhere("core", process, rounds=rounds, count=count):
+            measured.add(answer)
     return measured
 
 

@@ -30,7 +30,6 @@ from typing import Final
 
 SOURCE: Final = Path(__file__).with_name("callgrind.c")
 LIBRARY: Final = "callgrind.so"
-COUNTED: Final = "counted"
 
 
 class NoCallgrindError(Exception):
@@ -39,18 +38,22 @@ class NoCallgrindError(Exception):
 
 @dataclass(frozen=True)
 class Callgrind:
-    """What processes that count need: a folder with the library, where they also write."""
+    """What processes that count need: a folder that has the library, where they also write."""
 
     folder: str
 
-    def command(self) -> list[str]:
-        """Return what goes before the command of such a process."""
+    def output(self, process: str) -> str:
+        """Return what the names of a process's files begin with."""
+        return f"{self.folder}/{process}"
+
+    def command(self, process: str) -> list[str]:
+        """Return what goes before the command of a process that counts."""
         return [
             "valgrind",
             "--quiet",
             "--tool=callgrind",
             "--instr-atstart=no",
-            f"--callgrind-out-file={self.folder}/{COUNTED}",
+            f"--callgrind-out-file={self.output(process)}",
         ]
 
 
@@ -86,9 +89,9 @@ class Counter:
         NoCallgrindError: This process is none of those.
     """
 
-    def __init__(self, folder: str) -> None:
-        self._library = CDLL(f"{folder}/{LIBRARY}")
-        self._folder = Path(folder)
+    def __init__(self, output: str) -> None:
+        self._output = Path(output)
+        self._library = CDLL(str(self._output.with_name(LIBRARY)))
         if not self._library.runs_here():
             raise NoCallgrindError("this process does not run in valgrind")
         self._library.start()
@@ -105,7 +108,7 @@ class Counter:
 
     def _read(self) -> int:
         """Return the sum of the file that was just written; there is no other."""
-        (file,) = self._folder.glob(f"{COUNTED}.*")
+        (file,) = self._output.parent.glob(f"{self._output.name}.*")
         with file.open(encoding="utf-8") as lines:
             # Not `totals`, which says more: also of a loop that does nothing, four times as much.
             summary = next(line for line in lines if line.startswith("summary: "))

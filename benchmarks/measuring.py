@@ -1,4 +1,4 @@
-"""How everything here is measured: in fresh processes, interleaved, in CPU time or instructions.
+"""How everything here is measured: in fresh processes, in CPU time or in instructions.
 
 A process measures all of its variants in rounds; in each round every variant has one turn, in an
 order that is drawn anew. So what disturbs the machine disturbs all alike, and a ratio is taken
@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -31,13 +32,19 @@ from benchmarks.instructions import Callgrind, Counter
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 
-PATIENCE: Final = 600.0
+PATIENCE: Final = 1800.0
 """Seconds after which a measuring process is given up."""
 
 OURS: Final = "ours"
 PEER: Final = "peer"
 TASKFLOW: Final = "taskflow"
 OUR_PACKAGES: Final = {"tasks_core", "fastapi_tasks", "starlette_tasks", "litestar_tasks"}
+
+TURNS: Final = {OURS: 2, PEER: 2, TASKFLOW: 10}
+"""Turns of the event loop in which a task is over whose function has ended, by place.
+
+With too few the rest would be measured as part of whatever has the next turn.
+"""
 
 Block: TypeAlias = Callable[[], Awaitable[int]]
 """Does its work some times over, to the end; returns how often."""
@@ -86,8 +93,8 @@ class Options:
         question = {"place": place, **question}
         before: Sequence[str] = ()
         if self.callgrind is not None:
-            before = self.callgrind.command()
-            question["counting"] = self.callgrind.folder
+            before = self.callgrind.command(place)
+            question["counting"] = self.callgrind.output(place)
         asked = command(
             "benchmarks.measuring", suite, json.dumps(question), interpreter=interpreter
         )
@@ -105,6 +112,16 @@ class Options:
             raise RuntimeError(msg)
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return answer | {"seeds": {f"{place} {process}": seed}}
+
+    def ask_everywhere(
+        self, suite: str, process: int, **question: object
+    ) -> Iterator[dict[str, Any]]:
+        """Ask in each place: one after the other for CPU time, else all that the cores can take."""
+        together = 1 if self.callgrind is None else os.cpu_count()
+        with ThreadPoolExecutor(together) as pool:
+            yield from pool.map(
+                lambda place: self.ask(suite, place, process, **question), self.interpreters()
+            )
 
 
 @dataclass(frozen=True)
@@ -216,37 +233,55 @@ def chance() -> Random:
     return Random(int(os.environ["PYTHONHASHSEED"]))  # noqa: S311 - no secret
 
 
-async def interleave(
+async def measure_blocks(
     blocks: Mapping[str, Block], rounds: int, drawn: Random, counting: str | None = None
 ) -> Values:
-    """Measure each block once a round, for each time that it does its work.
+    """Measure each block some times, for each time that it does its work.
 
     Args:
         blocks: What is measured, by name.
         rounds: How often.
-        drawn: What draws the order of each round.
-        counting: The folder of `Callgrind`, to count thousands of instructions; microseconds of CPU
+        drawn: What draws the order.
+        counting: Where `Callgrind` writes, to count thousands of instructions; microseconds of CPU
             time are measured without.
     """
-    values: Values = {name: [] for name in blocks}
     for block in blocks.values():
         await block()  # imports, caches and threads are made now
-    meter = _cpu if counting is None else Counter(counting)
-    order = list(blocks)
     gc.collect()
     gc.freeze()  # what the process consists of is not part of anybody's garbage
+    if counting is None:
+        return await _interleave(blocks, rounds, drawn)
+    return await _one_after_another(blocks, rounds, drawn, Counter(counting))
+
+
+async def _interleave(blocks: Mapping[str, Block], rounds: int, drawn: Random) -> Values:
+    """Measure in CPU time: what disturbs the machine should meet all alike."""
+    values: Values = {name: [] for name in blocks}
+    order = list(blocks)
     for _ in range(rounds):
         drawn.shuffle(order)
         for name in order:
             gc.collect()  # what the one before has left is not this one's
-            values[name].append(await meter(blocks[name]))
+            began = time.process_time()
+            times = await blocks[name]()
+            values[name].append((time.process_time() - began) / times * 1e6)
     return values
 
 
-async def _cpu(block: Block) -> float:
-    began = time.process_time()
-    times = await block()
-    return (time.process_time() - began) / times * 1e6
+async def _one_after_another(
+    blocks: Mapping[str, Block], rounds: int, drawn: Random, counter: Counter
+) -> Values:
+    """Count instructions: nothing disturbs them but the variant before.
+
+    Python specializes code for what it meets there, and for a while pays for having met another.
+    """
+    values: Values = {name: [] for name in blocks}
+    for name in drawn.sample([*blocks], len(blocks)):
+        await blocks[name]()
+        for _ in range(rounds):
+            gc.collect()
+            values[name].append(await counter(blocks[name]))
+    return values
 
 
 def missing(error: ImportError) -> str:
@@ -260,7 +295,7 @@ def missing(error: ImportError) -> str:
     return str(error)
 
 
-async def turns(count: int = 2) -> None:
+async def turns(count: int) -> None:
     """Let the event loop do what is left to do after a task's function has ended."""
     for _ in range(count):
         await asyncio.sleep(0)

@@ -14,6 +14,7 @@ from benchmarks.measuring import (
     OURS,
     PEER,
     TASKFLOW,
+    TURNS,
     Measured,
     Options,
     Verdict,
@@ -50,7 +51,7 @@ async def measure(place: str, name: str, count: int) -> dict[str, Any]:
         if name in WAYS[place]:
             values = await _waiting(place, name, count)
         else:
-            values = await _kept(PLACES[place][name], count)
+            values = await _kept(PLACES[place][name], count, TURNS[place])
     except ImportError as error:
         return {"values": {}, "skipped": {name: missing(error)}}
     return {"values": {f"{name}, {what}": [value] for what, value in values}, "skipped": {}}
@@ -69,7 +70,7 @@ async def _waiting(place: str, name: str, count: int) -> list[tuple[str, float]]
     async with WAYS[place][name]() as start:
         event.set()
         await start.many(wait, 10)  # what is made once is made now
-        await turns(5)
+        await turns(5 + TURNS[place])
         event.clear()
         gc.collect()
         objects, resident = len(gc.get_objects()), _resident()
@@ -82,19 +83,19 @@ async def _waiting(place: str, name: str, count: int) -> list[tuple[str, float]]
         event.set()
         while ended < count + 10:  # noqa: ASYNC110 - polled: it costs every way the same
             await asyncio.sleep(0)
-        await turns()
+        await turns(TURNS[place])
     return [(BYTES, taken / count), (OBJECTS, made / count)]
 
 
-async def _kept(application: str, count: int) -> list[tuple[str, float]]:
+async def _kept(application: str, count: int, after: int) -> list[tuple[str, float]]:
     async with served(load(f"{application}:1")) as call:
         tasks = 0 if "unused" in application else 1
-        await one_by_one(call, 200, tasks)
+        await one_by_one(call, 200, tasks, after)
         tracemalloc.start()
-        await one_by_one(call, 200, tasks)
+        await one_by_one(call, 200, tasks, after)
         gc.collect()
         objects, traced = len(gc.get_objects()), tracemalloc.get_traced_memory()[0]
-        await one_by_one(call, count, tasks)
+        await one_by_one(call, count, tasks, after)
         gc.collect()
         kept = tracemalloc.get_traced_memory()[0] - traced
         return [

@@ -11,13 +11,14 @@ from benchmarks.measuring import (
     OURS,
     PEER,
     TASKFLOW,
+    TURNS,
     Block,
     Goal,
     Measured,
     Options,
     Verdict,
     chance,
-    interleave,
+    measure_blocks,
     missing,
 )
 from benchmarks.serving import Call, load, many, one_by_one, served
@@ -96,7 +97,7 @@ async def measure(
     place: str, rounds: int, work: int, counting: str | None = None
 ) -> dict[str, Any]:
     """Measure in this process; ``work`` is about how many requests one turn makes."""
-    drawn = chance()
+    drawn, after = chance(), TURNS[place]
     names = PLACES[place]
     variants = [(name, count) for name in names for count in counts(name)]
     calls: dict[tuple[str, int], Call] = {}
@@ -112,12 +113,18 @@ async def measure(
         blocks: dict[str, Block] = {}
         for name, count in variants:
             if (name, count) in calls:
-                call = calls[name, count]
-                requests = max(1, work // (4 if count == COUNTS[-1] else 1))
-                blocks[label(name, count, ONE_BY_ONE)] = partial(one_by_one, call, requests, count)
+                repeat = (calls[name, count], _requests(work, count, counting), count, after)
+                blocks[label(name, count, ONE_BY_ONE)] = partial(one_by_one, *repeat)
                 if counting is None:
-                    blocks[label(name, count, MANY)] = partial(many, call, requests, count)
-        return {"values": await interleave(blocks, rounds, drawn, counting), "skipped": skipped}
+                    blocks[label(name, count, MANY)] = partial(many, *repeat)
+        return {"values": await measure_blocks(blocks, rounds, drawn, counting), "skipped": skipped}
+
+
+def _requests(work: int, tasks: int, counting: str | None) -> int:
+    """Return how many requests make about as much work."""
+    if tasks < COUNTS[-1]:
+        return work
+    return max(1, work // (4 if counting is None else 20))
 
 
 def label(name: str, count: int, way: str) -> str:
@@ -128,10 +135,11 @@ def label(name: str, count: int, way: str) -> str:
 def run(options: Options) -> Measured:
     """Measure in as many processes as asked for."""
     measured = options.measured("a request")
-    work, rounds = (4, 1) if options.smoke else (40, options.rounds)
+    work = 4 if options.smoke else 40 if options.callgrind is None else 100
+    rounds = 1 if options.smoke else options.rounds
     for process in range(options.processes):
-        for place in options.interpreters():
-            measured.add(options.ask("request", place, process, rounds=rounds, work=work))
+        for answer in options.ask_everywhere("request", process, rounds=rounds, work=work):
+            measured.add(answer)
     return measured
 
 

@@ -13,6 +13,7 @@ from benchmarks.measuring import (
     OURS,
     PEER,
     TASKFLOW,
+    TURNS,
     Measured,
     Options,
     Verdict,
@@ -37,14 +38,14 @@ async def measure(place: str, name: str, count: int, times: int, collect: bool) 
     values: dict[str, list[float]] = {WHOLE: [], NO_OP: []}
     try:
         async with WAYS[place][name]() as start:
-            await _once(start, 100)
+            await _once(start, 100, TURNS[place])
             gc.collect()
             gc.freeze()
             if not collect:
                 gc.disable()
             for _ in range(times):
                 gc.collect()
-                for what, value in (await _once(start, count)).items():
+                for what, value in (await _once(start, count, TURNS[place])).items():
                     values[what].append(value)
     except ImportError as error:
         return {"values": {}, "skipped": {name: missing(error)}}
@@ -57,7 +58,7 @@ async def measure(place: str, name: str, count: int, times: int, collect: bool) 
     }
 
 
-async def _once(start: Start, count: int) -> dict[str, float]:
+async def _once(start: Start, count: int, after: int) -> dict[str, float]:
     """Start tasks that wait, no-ops among them, and let all finish; μs of CPU a task."""
     event = asyncio.Event()
     begun = ended = no_ops = 0
@@ -80,12 +81,12 @@ async def _once(start: Start, count: int) -> dict[str, float]:
     await start.many(no_op, 1000)
     while no_ops < 1000:  # noqa: ASYNC110 - polled: it costs every way the same
         await asyncio.sleep(0)
-    await turns()
+    await turns(after)
     between = time.process_time()
     event.set()
     while ended < count:  # noqa: ASYNC110 - polled: it costs every way the same
         await asyncio.sleep(0)
-    await turns()
+    await turns(after)
     whole = time.process_time() - between + started - began
     return {WHOLE: whole / count * 1e6, NO_OP: (between - started) / 1000 * 1e6}
 

@@ -74,7 +74,9 @@ def _call(app: Application, state: dict[str, Any]) -> Call:
         async def receive() -> Message:
             nonlocal received
             if received:
-                await asyncio.sleep(3600)  # the client stays, until it is no longer listened to
+                # The client stays, until it is no longer listened to. (No sleep: the timers of many
+                # requests would be swept up in the turn of somebody else.)
+                await asyncio.get_running_loop().create_future()
             received = True
             return {"type": "http.request", "body": b"", "more_body": False}
 
@@ -89,18 +91,18 @@ def _call(app: Application, state: dict[str, Any]) -> Call:
     return call
 
 
-async def one_by_one(call: Call, requests: int, tasks: int) -> int:
+async def one_by_one(call: Call, requests: int, tasks: int, after: int) -> int:
     """Make requests, each of which waits until the tasks of the one before have ended."""
     ended = done.ended
     for _ in range(requests):
         await call()
         ended += tasks
         await _until(ended)
-    await turns()
+    await turns(after)
     return requests
 
 
-async def many(call: Call, requests: int, tasks: int) -> int:
+async def many(call: Call, requests: int, tasks: int, after: int) -> int:
     """Make requests at the same time, each in a task of its own as servers do."""
     ended = done.ended + requests * tasks
     create = asyncio.get_running_loop().create_task
@@ -108,7 +110,7 @@ async def many(call: Call, requests: int, tasks: int) -> int:
     for request in made:
         await request
     await _until(ended)
-    await turns()
+    await turns(after)
     return requests
 
 
