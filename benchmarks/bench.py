@@ -58,7 +58,7 @@ def _measure(console: Console, arguments: argparse.Namespace, counter: Callgrind
     options = Options(
         smoke=arguments.smoke,
         processes=arguments.processes or (1 if once else 5),
-        rounds=arguments.rounds or (40 if counter is None else 3),
+        rounds=arguments.rounds or (40 if counter is None else 2),
         seed=arguments.seed,
         peer=_find_peer(console, arguments),
         callgrind=counter,
@@ -109,7 +109,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round there")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="draw there")
     parser.add_argument("--processes", type=int, help="fresh processes each (5; 1 if counted)")
-    parser.add_argument("--rounds", type=int, help="rounds a process (40; 3 if counted)")
+    parser.add_argument("--rounds", type=int, help="rounds a process (40; 2 if counted)")
     parser.add_argument(
         "--seed", type=int, help="what all that is left to chance is drawn from (0 if counted)"
     )

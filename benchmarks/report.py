@@ -77,10 +77,10 @@ def print_goals(console: Console, verdicts: Sequence[Verdict]) -> None:
     for heading in "limit", "measured", "of minima", "":
         table.add_column(heading, justify="right", no_wrap=True)
     for each in verdicts:
-        limit = f"{'≥' if each.at_least else '≤'} {each.limit:.2f} " if each.limit else ""
+        sign = "≥" if each.at_least else "≤"
         table.add_row(
             each.goal,
-            limit + each.unit,
+            each.unit if each.limit is None else f"{sign} {each.limit:.2f} {each.unit}",
             f"{each.measured:.3f}",
             "" if each.of_minima is None else f"{each.of_minima:.3f}",
             _SAID[each.met],
