@@ -117,11 +117,12 @@ class Options:
         self, suite: str, process: int, **question: object
     ) -> Iterator[dict[str, Any]]:
         """Ask in each place: one after the other for CPU time, else all that the cores can take."""
-        together = 1 if self.callgrind is None else os.cpu_count()
-        with ThreadPoolExecutor(together) as pool:
-            yield from pool.map(
-                lambda place: self.ask(suite, place, process, **question), self.interpreters()
-            )
+
+        def ask(place: str) -> dict[str, Any]:
+            return self.ask(suite, place, process, **question)
+
+        with ThreadPoolExecutor(1 if self.callgrind is None else os.cpu_count()) as pool:
+            yield from pool.map(ask, self.interpreters())
 
 
 @dataclass(frozen=True)
