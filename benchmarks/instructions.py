@@ -15,9 +15,9 @@ The garbage collector is off meanwhile: when it comes, and what it then has to l
 that lives in the process. CPU time is measured with it.
 
 What is left is where things lie in memory, by which Python finds some of them, as by the hash seed.
-With the one given and the layout not left to the kernel's chance, a run repeats to the instruction.
-Another seed, or another line of code, moves things: up to half a thousand of a request's four
-hundred, and two thousandths of a ratio.
+With that one given, and the layout not left to the kernel's chance, the same command repeats to a
+tenth of a thousand. Another seed or a changed line of code moves things: seen were one percent of a
+count and half a percent of a ratio, one thing that both sides share moving both.
 """
 
 from __future__ import annotations
