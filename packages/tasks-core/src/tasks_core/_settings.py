@@ -26,7 +26,7 @@ class RunnerSettings(TypedDict, total=False):
     """Seconds that a shutdown then waits for shielded tasks, before it cancels them too. Default:
     without limit."""
     thread_limit: int
-    """How many sync functions may run at the same time. Default: 40."""
+    """How many sync functions may run at the same time, on each event loop. Default: 40."""
     history: int
     """How many tasks that have ended are remembered, of those whose id was asked for (about 1 KiB
     each, and their results); 0 remembers none. Default: 1000. See `TaskRegistry`."""
