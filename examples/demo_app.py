@@ -116,7 +116,7 @@ logging.getLogger("tasks_core").addHandler(NoteLogs())
 
 
 class Watch:
-    """The outermost middleware: notes what passes between the application and the server."""
+    """Notes what passes between the application and the server, so it is around all of it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -220,9 +220,9 @@ async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
     note("lifespan", "closes resources")
 
 
-app = FastAPI(lifespan=lifespan)
-add_tasks(app, thread_limit=3)
-app.add_middleware(Watch)
+api = FastAPI(lifespan=lifespan)
+add_tasks(api, thread_limit=3)
+app = Watch(api)
 
 
 async def open_session() -> AsyncIterator[None]:
@@ -262,7 +262,7 @@ def plan_in_all_phases(tasks: TasksScheduler) -> None:
     plan(tasks.after_response.task(name="after response, sync"), work_in_a_thread, 0.04)
 
 
-@app.get("/phases/async", dependencies=both_scopes)
+@api.get("/phases/async", dependencies=both_scopes)
 async def phases_async(tasks: Tasks) -> dict[str, str]:
     """Schedule in all three phases, from a route that never awaits."""
     with noted_route():
@@ -270,7 +270,7 @@ async def phases_async(tasks: Tasks) -> dict[str, str]:
     return {"hello": "from an async route"}
 
 
-@app.get("/phases/sync", dependencies=both_scopes)
+@api.get("/phases/sync", dependencies=both_scopes)
 def phases_sync(tasks: Tasks) -> dict[str, str]:
     """Do the same, from a sync route."""
     with noted_route():
@@ -278,7 +278,7 @@ def phases_sync(tasks: Tasks) -> dict[str, str]:
     return {"hello": "from a sync route"}
 
 
-@app.get("/mail")
+@api.get("/mail")
 async def mail(tasks: Tasks) -> dict[str, str]:
     """Schedule three tasks, of which one fails."""
     with noted_route():
@@ -289,7 +289,7 @@ async def mail(tasks: Tasks) -> dict[str, str]:
     return {"hello": "mail is on its way"}
 
 
-@app.get("/orders/{number}")
+@api.get("/orders/{number}")
 async def order(number: int, tasks: Tasks) -> dict[str, str]:
     """Find no such order."""
     with noted_route():
@@ -301,7 +301,7 @@ async def order(number: int, tasks: Tasks) -> dict[str, str]:
         raise HTTPException(404, f"There is no order {number}.")
 
 
-@app.get("/long")
+@api.get("/long")
 async def long(tasks: Tasks) -> dict[str, str]:
     """Schedule tasks that are still at work when the server is told to stop."""
     shutdown = anyio.Event()

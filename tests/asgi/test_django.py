@@ -11,7 +11,7 @@ from django.core.asgi import get_asgi_application
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.urls import path
 from django.views import View
-from tasks_core import Phase, Task, TasksScheduler, TaskState, current_tasks
+from tasks_core import Task, TasksScheduler, TaskState, current_tasks
 from tasks_core.asgi import ASGIApp, TasksMiddleware
 
 from tests.asgi.watching import FAILURE, IN_ORDER, SUCCESS, Outcome, Watch
@@ -182,7 +182,7 @@ def tell_failures(get_response: GetResponse) -> GetResponse:
         return get_response(request)
 
     def process_exception(request: HttpRequest, exception: Exception) -> None:
-        current_tasks().reach(Phase.AFTER_ROUTE, failed=True)
+        current_tasks().fail()
 
     cast("Any", middleware).process_exception = process_exception
     return middleware

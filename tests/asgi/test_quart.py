@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from quart import Blueprint, Quart, Response, abort, websocket
 from quart.views import MethodView
-from tasks_core import Phase, TasksScheduler, current_tasks
+from tasks_core import TasksScheduler, current_tasks
 from tasks_core.asgi import ASGIApp, TasksMiddleware
 from werkzeug.exceptions import HTTPException
 
@@ -186,7 +186,7 @@ async def test_failure_where_quart_handles_it(
 
     @app.errorhandler(HTTPException)
     async def tell(error: HTTPException) -> HTTPException:
-        current_tasks().reach(Phase.AFTER_ROUTE, failed=True)
+        current_tasks().fail()
         return error
 
     @app.get("/")

@@ -65,7 +65,7 @@ Endpoint: TypeAlias = AsyncEndpoint | SyncEndpoint
 """What answers a request; ``None`` is ``Text()``."""
 
 
-ErrorAnswer: TypeAlias = Callable[[Exception], Text]
+ErrorAnswer: TypeAlias = Callable[[Exception], Answer]
 """What an application answers when an exception was raised."""
 
 

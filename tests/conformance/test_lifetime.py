@@ -289,7 +289,7 @@ async def test_a_shutdown_that_waits_says_so(
     harness: Harness, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """5.2 While a shutdown waits, warnings name what it waits for, again and again."""
-    monkeypatch.setattr("tasks_core._living.WARN_EVERY", 0.02)
+    monkeypatch.setattr("tasks_core._runner.WARN_EVERY", 0.02)
     release = anyio.Event()
     made: list[Task] = []
 
@@ -364,7 +364,39 @@ async def test_shielded_tasks_that_have_not_begun_still_run(
             batch = at(kept[0], phase).task(shield=True)
             batch.schedule(function_kind(partial(ran.append, number)))
         await server.stop()
-    assert ran == [0, 1, 2]
+    assert sorted(ran) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("phase", [Phase.AFTER_ROUTE, Phase.AFTER_RESPONSE], ids=str)
+async def test_tasks_that_wait_for_their_phase(
+    harness: Harness, phase: Phase, caplog: pytest.LogCaptureFixture
+) -> None:
+    """5.4 What waits for its phase when a shutdown starts gets no grace unless it is shielded."""
+    inside, release = anyio.Event(), anyio.Event()
+    made: list[Task] = []
+
+    async def route(tasks: TasksScheduler) -> None:
+        made.extend(at(tasks, phase).schedule(async_function(int)) for _ in range(2))
+        made.append(at(tasks, phase).task(shield=True).schedule(async_function(int)))
+        inside.set()
+        await release.wait()
+        made.append(at(tasks, phase).schedule(async_function(int)))
+
+    async with (
+        serve(build(harness, route, grace_period=60)) as server,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(server.request)
+        await inside.wait()
+        async with Stopping(server):
+            assert [task.state for task in made[:2]] == [TaskState.CANCELLED] * 2
+            assert made[2].state is TaskState.PENDING
+            release.set()
+    states = [task.state for task in made[2:]]
+    assert states == [TaskState.SUCCEEDED, TaskState.CANCELLED]
+    (report,) = warnings(caplog, "left unfinished")
+    assert report.count(f"cancelled, waited for {phase})") == 3
+    assert all((task.id in report) is (task is not made[2]) for task in made)
 
 
 async def test_shielded_tasks_that_wait_for_a_thread_still_run(harness: Harness) -> None:
@@ -384,7 +416,9 @@ async def test_shielded_tasks_that_wait_for_a_thread_still_run(harness: Harness)
     assert [task.state for task in made] == [TaskState.SUCCEEDED] * 5
 
 
-async def test_unshielded_tasks_that_wait_for_a_thread_are_cancelled(harness: Harness) -> None:
+async def test_unshielded_tasks_that_wait_for_a_thread_are_cancelled(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
     """5.4 Unshielded sync tasks that wait for a thread when a shutdown starts never run."""
     release = threading.Event()
     ran: list[int] = []
@@ -394,12 +428,14 @@ async def test_unshielded_tasks_that_wait_for_a_thread_are_cancelled(harness: Ha
         made.append(tasks.task(shield=True).schedule(release.wait, GUARD))
         made.extend(tasks.schedule(ran.append, number) for number in range(5))
 
-    async with serve(build(harness, route, thread_limit=1)) as server:
+    async with serve(build(harness, route, thread_limit=1, grace_period=60)) as server:
         await server.request()
         async with Stopping(server):
+            assert [task.state for task in made[1:]] == [TaskState.CANCELLED] * 5
             release.set()
     assert not ran
-    assert [task.state for task in made[1:]] == [TaskState.CANCELLED] * 5
+    (report,) = warnings(caplog, "left unfinished")
+    assert report.count("cancelled, waited for a thread)") == 5
 
 
 @each_function
@@ -438,19 +474,14 @@ async def test_tasks_are_refused_once_the_runner_is_closed(harness: Harness, pha
 
 
 async def test_requests_after_the_lifespan_are_refused(harness: Harness) -> None:
-    """5.4 So is what a request schedules that comes after the lifespan."""
-
-    async def route(tasks: TasksScheduler) -> None:
-        tasks.schedule(async_function(int))
-
-    answers: dict[type[Exception], ErrorAnswer] = {
-        RunnerClosedError: lambda _: Text("refused", status=503),
-        TasksUninitializedError: lambda _: Text("refused", status=503),
-    }
-    async with serve(build(harness, route, answers=answers)) as server:
+    """5.4 A request that comes after the lifespan is told that the application has shut down."""
+    ran: list[TasksScheduler] = []
+    async with serve(build(harness, ran.append, answers=EXPLAINING)) as server:
         await server.stop()
         exchange = await server.request()
     assert exchange.status == 503
+    assert_explains(exchange.body.decode(), "lifespan of this application has ended")
+    assert not ran
 
 
 async def test_closing_code_is_refused(harness: Harness) -> None:
@@ -509,7 +540,7 @@ async def test_a_task_that_does_not_stop_is_named(
     harness: Harness, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """5.5 A task that swallows the cancellation is named in the warnings and in the report."""
-    monkeypatch.setattr("tasks_core._living.WARN_EVERY", 0.02)
+    monkeypatch.setattr("tasks_core._runner.WARN_EVERY", 0.02)
     monkeypatch.setattr("tasks_core._runner.UNWIND_TIME", 0.1)
     stop = anyio.Event()
     made: list[Task] = []
@@ -547,38 +578,41 @@ EXPLAINING: dict[type[Exception], ErrorAnswer] = {
 @pytest.mark.needs("without tasks")
 @pytest.mark.parametrize("lifespan", [True, False], ids=["lifespan", "no_lifespan"])
 async def test_without_tasks_added(harness: Harness, *, lifespan: bool) -> None:
-    """5.6 Where no tasks were added, using them is an error that names causes and remedies."""
+    """5.6 Where no tasks were added, using them is an error that says so, and what to do."""
     ran: list[TasksScheduler] = []
     routes = {"/": Route(endpoint=ran.append)}
     app = harness.build(Application(routes=routes, answers=EXPLAINING, added=()))
     async with serve(app, lifespan=lifespan) as server:
         exchange = await server.request()
     assert exchange.status == 503
-    assert_explains(exchange.body.decode())
+    assert_explains(exchange.body.decode(), "No tasks were added", "add_tasks(app)")
     assert not ran
 
 
 async def test_current_tasks_outside_of_requests(harness: Harness) -> None:
-    """5.6 Outside of requests, `current_tasks` is an error that names causes and remedies."""
+    """5.6 Outside of requests, `current_tasks` is an error that says so, and what to do."""
     async with serve(build(harness)):
         with pytest.raises(TasksUninitializedError) as caught:
             current_tasks()
-    assert_explains(str(caught.value))
+    assert_explains(str(caught.value), "No request is being served here", "Pass `tasks` on")
 
 
 async def test_without_a_lifespan(harness: Harness) -> None:
-    """5.6 Where the lifespan never ran, using tasks is an error that names causes and remedies."""
+    """5.6 Where the lifespan never ran, using tasks is an error that says so, and what to do."""
     ran: list[TasksScheduler] = []
     async with serve(build(harness, ran.append, answers=EXPLAINING), lifespan=False) as server:
         exchange = await server.request()
     assert exchange.status == 503
-    assert_explains(exchange.body.decode())
+    assert_explains(exchange.body.decode(), "has not been started", "TestClient", "ASGITransport")
     assert not ran
 
 
-def assert_explains(text: str) -> None:
-    for word in ("add_tasks", "lifespan", "TestClient", "ASGITransport"):
-        assert word in text
+def assert_explains(text: str, cause: str, *remedies: str) -> None:
+    """Assert that an error says its cause, and no other one."""
+    causes = ("No tasks were added", "No request is being", "has not been started", "has ended")
+    assert [said for said in causes if said in text] == [said for said in causes if said in cause]
+    for words in (cause, *remedies):
+        assert words in text
 
 
 async def test_a_server_without_lifespan_state(harness: Harness) -> None:

@@ -119,6 +119,82 @@ async def test_later_phases_of_a_failed_request(
         await plan.assert_failure()
 
 
+async def _streamed() -> AsyncIterator[bytes]:
+    yield b"1"
+    await anyio.lowlevel.checkpoint()
+    yield b"2"
+
+
+ERROR_ANSWERS: dict[str, Callable[[Path], Answer]] = {
+    "text": lambda _: Text("text"),
+    "redirect": lambda _: Text(status=303),
+    "error": lambda _: Text(status=500),
+    "empty": lambda _: Empty(204),
+    "stream": lambda _: Stream(_streamed()),
+    "file": File,
+}
+
+
+@each_route
+@pytest.mark.parametrize("answer", ERROR_ANSWERS.values(), ids=ERROR_ANSWERS)
+async def test_a_failed_request_has_failed_whatever_answers_it(
+    harness: Harness, answer: Callable[[Path], Answer], route_kind: RouteKind, tmp_path: Path
+) -> None:
+    """1.6 The kind of the answer and its status say nothing about whether a request has failed."""
+    plan = Plan()
+    path = tmp_path / "sorry.html"
+    path.write_text("sorry")
+
+    def route(tasks: TasksScheduler) -> None:
+        plan.schedule(tasks)
+        raise Refused
+
+    app = build(harness, route_kind(route), answers={Refused: lambda _: answer(path)})
+    async with serve(app) as server:
+        exchange = await server.request()
+        assert exchange.error is None
+        await plan.assert_failure()
+
+
+@each_wrapping
+async def test_what_is_scheduled_once_the_request_has_failed(
+    harness: Harness, *, wrapped: bool
+) -> None:
+    """1.6 It runs, unless its settings say that it runs on success: who schedules it knows."""
+    plan = Plan()
+
+    async def route(_: TasksScheduler) -> None:
+        raise Refused
+
+    def answer(_: Exception) -> Text:
+        plan.schedule(current_tasks())
+        return Text()
+
+    app = build(harness, route, answers={Refused: answer}, wrapped=wrapped)
+    async with serve(app) as server:
+        await server.request()
+        await plan.assert_outcome(None, "failure", "always")
+
+
+@each_failure
+@each_route
+async def test_a_mounted_application_may_fail(
+    harness: Harness, failure: Failure, route_kind: RouteKind
+) -> None:
+    """1.6 What is raised in a mounted application fails the request, whatever answers it."""
+    plan = Plan()
+
+    def endpoint(tasks: TasksScheduler) -> None:
+        plan.schedule(tasks)
+        raise failure(harness)
+
+    answers: dict[type[Exception], ErrorAnswer] = {Refused: lambda _: Text()}
+    mounted = {"/inner": Route(endpoint=route_kind(endpoint))}
+    async with serve(build(harness, mounted=mounted, answers=answers)) as server:
+        await server.request("/mounted/inner")
+        await plan.assert_failure()
+
+
 @pytest.mark.needs("validation", "dependencies")
 @each_wrapping
 @each_route
@@ -240,22 +316,67 @@ async def test_a_skipped_task_says_so(
     harness: Harness, phase: Phase, caplog: pytest.LogCaptureFixture
 ) -> None:
     """1.6 A skipped task ends as skipped, with one INFO record that names it."""
-    caplog.set_level(logging.INFO, "tasks_core")
     made: list[Task] = []
 
     async def route(tasks: TasksScheduler) -> None:
         made.append(at(tasks, phase).task(name="receipt").schedule(async_function(lambda: None)))
         raise harness.http_error(418)
 
+    caplog.set_level(logging.DEBUG, "tasks_core")
     async with serve(build(harness, route)) as server:
         await server.request()
         with pytest.raises(TaskSkipped, match="receipt"):
             await made[0].wait()
-    assert made[0].state is TaskState.SKIPPED
-    records = [record for record in caplog.records if record.name == "tasks_core"]
-    assert [record.levelno for record in records] == [logging.INFO]
-    assert "receipt" in records[0].getMessage()
-    assert made[0].id in records[0].getMessage()
+    assert_skipped(made[0], logging.INFO, caplog)
+
+
+async def test_a_task_that_is_skipped_after_the_answer_says_so(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    """1.6 It is a warning where the client had been answered before the request failed."""
+    made: list[Task] = []
+
+    async def route(tasks: TasksScheduler) -> Stream:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield b"1"
+            raise ValueError
+
+        batch = tasks.after_response.task(name="receipt")
+        made.append(batch.schedule(async_function(lambda: None)))
+        return Stream(chunks())
+
+    caplog.set_level(logging.DEBUG, "tasks_core")
+    async with serve(build(harness, route)) as server:
+        await server.request()
+        await finish(made)
+    assert_skipped(made[0], logging.WARNING, caplog)
+
+
+@pytest.mark.parametrize("phase", LATER, ids=str)
+async def test_a_task_for_failures_that_is_skipped_makes_little_of_it(
+    harness: Harness, phase: Phase, caplog: pytest.LogCaptureFixture
+) -> None:
+    """1.6 That it is not needed is worth a DEBUG record."""
+    made: list[Task] = []
+
+    async def route(tasks: TasksScheduler) -> None:
+        batch = at(tasks, phase).task(name="receipt", run_on="failure")
+        made.append(batch.schedule(async_function(lambda: None)))
+
+    caplog.set_level(logging.DEBUG, "tasks_core")
+    async with serve(build(harness, route)) as server:
+        await server.request()
+        await finish(made)
+    assert_skipped(made[0], logging.DEBUG, caplog)
+
+
+def assert_skipped(task: Task, level: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Assert that the task named ``receipt`` was skipped, and that one record says so."""
+    assert task.state is TaskState.SKIPPED
+    (record,) = (record for record in caplog.records if record.name == "tasks_core")
+    assert record.levelno == level
+    assert "receipt" in record.getMessage()
+    assert task.id in record.getMessage()
 
 
 @each_phase
@@ -354,12 +475,6 @@ async def test_a_websocket_client_that_leaves(harness: Harness, phase: Phase) ->
             client.leave()
         release.set()
         assert await made[0].wait() == "done"
-
-
-async def _streamed() -> AsyncIterator[bytes]:
-    yield b"1"
-    await anyio.lowlevel.checkpoint()
-    yield b"2"
 
 
 AnswerCase: TypeAlias = tuple[Callable[[Path], Answer | None], str, int, bytes | None]

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import litestar_tasks
@@ -10,6 +11,8 @@ from anyio import Event
 from litestar import Controller, Litestar, Router, get
 from litestar.config.app import AppConfig
 from litestar.di import NamedDependency
+from litestar.exceptions import ImproperlyConfiguredException
+from litestar.params import FromQuery
 from litestar.plugins import InitPlugin
 from litestar.testing import TestClient
 from litestar_tasks import (
@@ -112,16 +115,41 @@ async def test_layers_without_settings() -> None:
     assert await config_of(app) == config
 
 
-async def test_settings_of_the_wrong_type() -> None:
-    """3.3 An `opt` that is no `TaskConfig` is an error that says so, where tasks are used."""
+@pytest.mark.parametrize("layer", ["app", "router", "controller", "handler"])
+def test_settings_of_the_wrong_type(layer: str) -> None:
+    """3.3 An `opt` that is no `TaskConfig` is refused when the application is made."""
+    given: dict[str, Any] = {layer: {"shield": True}}
+    said = r'has dict in opt\["tasks"\], which is for a TaskConfig'
+    with pytest.raises(ImproperlyConfiguredException, match=said):
+        layered(given)
 
-    @get("/", opt={"tasks": {"shield": True}})
-    async def handler(tasks: Tasks) -> None: ...
 
-    async with serve(application(handler, debug=True)) as server:
-        exchange = await server.request()
-    assert exchange.status == 500
-    assert 'opt["tasks"] is a TaskConfig, not dict' in exchange.body.decode()
+def test_a_parameter_of_our_name_for_something_else() -> None:
+    """2.2 It is refused by the name of its function: it would get the request's tasks."""
+
+    @get("/")
+    async def handler(tasks: FromQuery[str]) -> None: ...
+
+    async def provide(tasks: FromQuery[int]) -> int:
+        return tasks
+
+    @get("/", dependencies={"number": provide})
+    async def depending(number: NamedDependency[int]) -> None: ...
+
+    for refused, name in ((handler, "handler"), (depending, "number")):
+        said = rf'"tasks" is the parameter of \S*{name} for the request\'s tasks'
+        with pytest.raises(ImproperlyConfiguredException, match=said):
+            application(refused)
+
+
+def test_an_application_with_a_dependency_of_our_name() -> None:
+    """2.2 The plugin does not put its own in the place of it."""
+
+    async def own() -> str:
+        return "own"
+
+    with pytest.raises(ImproperlyConfiguredException, match='has a dependency "tasks" of its own'):
+        application(dependencies={"tasks": own})
 
 
 async def test_a_second_plugin_changes_nothing() -> None:
@@ -234,6 +262,26 @@ async def test_tasks_end_before_anything_closes(
         log.clear()
 
 
+class Replacing(InitPlugin):
+    """A plugin that makes a configuration of its own."""
+
+    def on_app_init(self, app_config: AppConfig) -> AppConfig:
+        return replace(app_config, lifespan=list(cast("Any", app_config).lifespan))
+
+
+async def test_a_plugin_that_replaces_the_configuration() -> None:
+    """5.1 Where tasks would not end before what they use, the application does not start."""
+    config = TaskConfig(name="plugin")
+    ours = TasksPlugin(config=config)
+    assert await config_of(application(storing, plugins=[Replacing(), ours])) == config
+    refused = pytest.RaisesExc(
+        ImproperlyConfiguredException, match="put TasksPlugin after that plugin"
+    )
+    with pytest.RaisesGroup(refused):  # Litestar's own task group wraps it
+        async with serve(application(plugins=[ours, Replacing()])):
+            raise AssertionError
+
+
 async def test_hooks_at_start_up_schedule() -> None:
     """5.1 What runs at start-up may schedule: the runner is there before."""
     made: list[Task] = []
@@ -248,7 +296,7 @@ async def test_hooks_at_start_up_schedule() -> None:
 
 
 def test_client_that_runs_no_lifespan() -> None:
-    """5.6 A test client without `with` gets an error that names the cause and the remedy."""
+    """5.6 A test client without `with` gets an error that says so, and what to do."""
     client = TestClient(application(storing, debug=True))
     response = client.get("/")
     assert response.status_code == 500

@@ -93,11 +93,17 @@ def test_middleware_that_swallows_the_response(middleware: Server, stack: str, c
 
 @pytest.mark.parametrize("stack", ["answers-itself", "wrong-host"])
 def test_middleware_that_answers_itself(middleware: Server, stack: str) -> None:
-    """A request that never gets as far as the route has no tasks, and harms none."""
+    """A request that never gets as far as the route runs none of its tasks, and harms none."""
     assert ask(middleware, f"/{stack}/ok")[1] != b""
     middleware.wait_for("over")
     assert not set(PHASES) & set(middleware.said)
     assert ask(middleware, "/none/ok")[0] == 200
+    succeeds(middleware)
+
+
+def test_middleware_that_answers_itself_with_tasks(middleware: Server) -> None:
+    """A middleware that answers by itself may schedule, and all phases come (2.7)."""
+    assert ask(middleware, "/answers-with-tasks/ok") == (200, b"itself")
     succeeds(middleware)
 
 
@@ -107,15 +113,9 @@ def test_middleware_inside(middleware: Server) -> None:
     succeeds(middleware)
 
 
-CURRENT = pytest.mark.xfail(
-    reason="only get_tasks() notes that a middleware further in runs the route in its own task",
-    strict=True,
-)
-
-
 @pytest.mark.parametrize(
     ("case", "status"),
-    [("http", 409), pytest.param("http-current", 409, marks=CURRENT), ("crash", 500)],
+    [("http", 409), ("http-current", 409), ("crash", 500)],
 )
 def test_middleware_inside_around_failure(middleware: Server, case: str, status: int) -> None:
     """A route that fails within a mount's own `BaseHTTPMiddleware` has failed (1.6)."""

@@ -34,10 +34,10 @@ def test_session_of_the_function(resources: Server, order: str) -> None:
 
 
 def test_commit_that_fails_after_the_response(resources: Server) -> None:
-    """A request whose session fails to commit runs no after-response task (1.6)."""
+    """A request whose session fails to commit runs no after-response task, and warns (1.6)."""
     resources.forget()
     resources.get("/request/commit-fails")
-    resources.wait_for("commit fails", "INFO look", "after_route sees nothing")
+    resources.wait_for("commit fails", "WARNING look", "after_route sees nothing")
     assert "after_response sees nothing" not in resources.said
     assert "phase=after_response) skipped: its request failed" in resources.log()
 

@@ -12,23 +12,26 @@ import starlette_tasks
 from starlette.applications import Starlette
 from starlette.datastructures import State
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette_tasks import (
     TaskConfig,
     TasksAlreadyAddedError,
     TasksError,
+    TasksScheduler,
     TasksUninitializedError,
     add_tasks,
     current_tasks,
     get_tasks,
-    tasks_middleware,
 )
+from starlette_tasks.testing import drain
 
-from tests.asgi.watching import FAILURE, IN_ORDER, Outcome, Watch
+from tests.asgi.watching import FAILURE, IN_ORDER, SUCCESS, Outcome, Watch
 from tests.conformance.driver import GUARD, serve
 
 Attached: TypeAlias = Callable[..., Starlette]
@@ -47,11 +50,7 @@ def added_first(*routes: Route, **options: Any) -> Starlette:
     return app
 
 
-def as_middleware(*routes: Route, **options: Any) -> Starlette:
-    return Starlette(routes=list(routes), middleware=[tasks_middleware()], **options)
-
-
-each_way = pytest.mark.parametrize("attached", [added_last, added_first, as_middleware])
+each_way = pytest.mark.parametrize("attached", [added_last, added_first])
 
 
 def answering(what: Callable[[Request], object]) -> Route:
@@ -59,12 +58,6 @@ def answering(what: Callable[[Request], object]) -> Route:
         return PlainTextResponse(str(what(request)))
 
     return Route("/", endpoint)
-
-
-async def pass_on(
-    request: Request, call_next: Callable[[Request], Awaitable[Response]]
-) -> Response:
-    return await call_next(request)
 
 
 @pytest.mark.anyio
@@ -77,29 +70,103 @@ async def test_ways_to_attach(attached: Attached) -> None:
         assert await watch.request(server) == IN_ORDER
 
 
+class Noting:
+    """A middleware that notes the tasks that it sees, before the route and after it."""
+
+    def __init__(self, app: ASGIApp, got: list[TasksScheduler]) -> None:
+        self.app = app
+        self._got = got
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        for _ in range(2):
+            self._got += [get_tasks(HTTPConnection(scope)), current_tasks()]
+            if len(self._got) <= 4:
+                await self.app(scope, receive, send)
+
+
 @pytest.mark.anyio
 @each_way
-async def test_tasks_are_innermost(attached: Attached) -> None:
-    """1.6 Whatever middleware is added later, tasks see what the route raises."""
+@pytest.mark.parametrize("fails", [False, True])
+async def test_tasks_are_outermost(attached: Attached, *, fails: bool) -> None:
+    """1.6, 2.7 Middleware has tasks, added before or after them, and they see what is raised."""
     outcome = Outcome()
+    got: list[TasksScheduler] = []
 
-    def refuse(request: Request) -> None:
+    async def dispatch(
+        request: Request, call_next: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        got.append(get_tasks(request))
+        response = await call_next(request)
+        got.append(current_tasks())
+        return response
+
+    def answer(request: Request) -> str:
+        got.append(get_tasks(request))
         outcome.schedule(get_tasks(request))
-        raise HTTPException(418)
+        if fails:
+            raise HTTPException(418)
+        return "ok"
 
-    app = attached(answering(refuse))
-    app.add_middleware(BaseHTTPMiddleware, dispatch=pass_on)
-    app.add_middleware(BaseHTTPMiddleware, dispatch=pass_on)
+    before = [Middleware(BaseHTTPMiddleware, dispatch=dispatch), Middleware(Noting, got=got)]
+    app = attached(answering(answer), middleware=before)
+    app.add_middleware(BaseHTTPMiddleware, dispatch=dispatch)
     async with serve(app) as server:
-        assert (await server.request()).status == 418
-        assert await outcome.seen() == FAILURE
+        assert (await server.request()).status == (418 if fails else 200)
+        assert await outcome.seen() == (FAILURE if fails else SUCCESS)
+    assert len(got) == 9
+    assert all(tasks is got[0] for tasks in got)
 
 
-@pytest.mark.parametrize("attached", [added_last, as_middleware])
-def test_adding_a_second_time(attached: Attached) -> None:
+@pytest.mark.anyio
+async def test_tasks_of_a_middleware_that_answers_by_itself() -> None:
+    """2.7 Of a request that no route sees the phases come as of any other."""
+    watch = Watch()
+
+    async def dispatch(request: Request, _: object) -> Response:
+        watch.schedule(get_tasks(request))
+        return PlainTextResponse("maintenance", 503)
+
+    app = added_last(answering(str))
+    app.add_middleware(BaseHTTPMiddleware, dispatch=dispatch)
+    async with serve(app) as server:
+        assert await watch.request(server) == IN_ORDER
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("key", [404, 500, ValueError, Exception])
+@pytest.mark.parametrize("sync", [False, True])
+async def test_tasks_in_exception_handlers(key: Any, *, sync: bool) -> None:
+    """2.7 Every handler has the request's tasks, that for all exceptions included."""
+    log: list[str] = []
+
+    def handle(request: Request, error: Exception) -> Response:
+        tasks = get_tasks(request)
+        assert tasks is current_tasks()
+        tasks.after_response.schedule(log.append, "ran")
+        tasks.after_response.task(run_on="success").schedule(log.append, "skipped")
+        return PlainTextResponse("sorry")
+
+    async def handle_async(request: Request, error: Exception) -> Response:
+        return handle(request, error)
+
+    def fail(_: Request) -> None:
+        raise ValueError
+
+    app = added_last(answering(fail), exception_handlers={key: handle if sync else handle_async})
+    async with drain(), serve(app) as server:
+        exchange = await server.request("/nowhere" if key == 404 else "/")
+        assert exchange.body == b"sorry"
+    assert log == ["ran"]
+
+
+def test_adding_a_second_time() -> None:
     """5.7 To add tasks again changes nothing; settings, which would be lost, are refused."""
-    app = attached()
-    before = list(app.user_middleware)
+    app = Starlette()
+    add_tasks(app)
+    before = vars(app).copy()
 
     add_tasks(app)
     add_tasks(app, config=None)
@@ -108,7 +175,8 @@ def test_adding_a_second_time(attached: Attached) -> None:
     with pytest.raises(TasksAlreadyAddedError):
         add_tasks(app, grace_period=0)
 
-    assert app.user_middleware == before
+    assert vars(app) == before
+    assert app.user_middleware == []
 
 
 def test_adding_too_late() -> None:
@@ -121,7 +189,7 @@ def test_adding_too_late() -> None:
 def test_settings_are_checked() -> None:
     """Settings that make no sense are refused where they are written."""
     with pytest.raises(TypeError, match="grace_period is a number of seconds"):
-        tasks_middleware(grace_period=cast("float", "1"))
+        add_tasks(Starlette(), grace_period=cast("float", "1"))
     with pytest.raises(ValueError, match="thread_limit"):
         add_tasks(Starlette(), thread_limit=0)
 
@@ -134,7 +202,7 @@ def test_adding_returns_nothing() -> None:
 
 @each_way
 def test_client_that_runs_no_lifespan(attached: Attached) -> None:
-    """5.6 A test client without `with` gets an error that names the cause and the remedy."""
+    """5.6 A test client without `with` gets an error that says so, and what to do."""
     client = TestClient(attached(answering(lambda request: get_tasks(request).schedule(len, ""))))
     with pytest.raises(TasksUninitializedError, match="with TestClient"):
         client.get("/")
@@ -191,6 +259,31 @@ async def test_lifespan_with_typed_state(attached: Attached) -> None:
     async with serve(app) as server:
         assert (await server.request()).body == b"ok"
     assert log == ["start-up", "task", "closed"]
+
+
+@pytest.mark.anyio
+@each_way
+async def test_lifespan_that_is_run_by_hand(attached: Attached) -> None:
+    """5.6 Run past the application, as some test set-ups do, it has its tasks all the same."""
+    log: list[str] = []
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncGenerator[dict[str, object]]:
+        current_tasks().after_response.task(shield=True).schedule(log.append, "start-up")
+        yield {"kept": True}
+        log.append("closed")
+
+    async def endpoint(request: Request) -> Response:
+        get_tasks(request).after_response.task(shield=True).schedule(log.append, "task")
+        return PlainTextResponse("ok")
+
+    app = attached(Route("/", endpoint), lifespan=lifespan)
+    async with app.router.lifespan_context(app) as state:
+        assert state == {"kept": True}
+        async with serve(app, lifespan=False) as server:
+            assert (await server.request()).body == b"ok"
+    assert sorted(log[:2]) == ["start-up", "task"]
+    assert log[2:] == ["closed"]
 
 
 def test_names() -> None:

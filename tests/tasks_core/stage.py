@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import count
 from logging import LogRecord
+from operator import itemgetter
 from types import CodeType, FrameType
 from typing import Any, Final, Unpack
 
 import pytest
 from anyio import Event, fail_after, sleep_forever
-from tasks_core import RunnerSettings, Task, TaskRunner
+from tasks_core import Phase, RunnerSettings, Task, TaskConfig, TaskRunner
+from tasks_core._backend import AsyncioBackend, Backend
 
 GUARD: Final = 10.0
 """Seconds after which a test that waits in vain fails; nothing in a test takes as long."""
@@ -33,6 +35,15 @@ async def over(*tasks: Task) -> None:
             await task.wait()
 
 
+def in_order_of_beginning(tasks: Iterable[Task]) -> list[Task]:
+    """Return the tasks that have begun, in that order; sync ones are then given to their threads.
+
+    From there on the operating system decides which function comes first to its first line.
+    """
+    begun = [(task._began_at, task) for task in tasks if task._began_at is not None]
+    return [task for _, task in sorted(begun, key=itemgetter(0))]
+
+
 async def until_cancelled(begun: Event | None = None) -> None:
     """Stand in for a task that runs until it is cancelled."""
     if begun is not None:
@@ -49,6 +60,24 @@ def records(caplog: pytest.LogCaptureFixture, level: str = "") -> list[LogRecord
 def logged(caplog: pytest.LogCaptureFixture, level: str = "") -> list[str]:
     """Return the messages of those records."""
     return [record.getMessage() for record in records(caplog, level)]
+
+
+class StillBackend(AsyncioBackend):
+    """Stands in for the event loop where a test decides by itself what happens when."""
+
+    def __init__(self) -> None:
+        Backend.__init__(self, 1)
+
+    def is_current(self) -> bool:
+        return True
+
+
+def still_task(
+    func: Callable[..., Any], *args: Any, runner: TaskRunner | None = None, **kwargs: Any
+) -> Task:
+    """Make a task of which nothing becomes by itself."""
+    runner, backend = runner or TaskRunner(), StillBackend()
+    return Task(runner, backend, Phase.IMMEDIATE, TaskConfig(), func, args, kwargs, is_async=True)
 
 
 class SomeError(Exception):

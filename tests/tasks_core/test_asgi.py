@@ -13,6 +13,7 @@ from anyio import to_thread
 from tasks_core import (
     Phase,
     RunnerClosedError,
+    RunOn,
     Task,
     TaskConfig,
     TaskRunner,
@@ -22,6 +23,7 @@ from tasks_core import (
     current_tasks,
 )
 from tasks_core.asgi import (
+    ApplicationTasks,
     ASGIApp,
     Message,
     Receive,
@@ -29,16 +31,31 @@ from tasks_core.asgi import (
     Send,
     TasksMiddleware,
     get_scheduler,
-    lifespan_scheduler,
     serve,
+    serve_route,
+    tell_failure,
 )
 
-from tests.tasks_core.stage import GUARD, Abrupt, SomeError, fail, logged, over, until_cancelled
+from tests.tasks_core.stage import (
+    GUARD,
+    Abrupt,
+    SomeError,
+    fail,
+    logged,
+    over,
+    records,
+    until_cancelled,
+)
 
 pytestmark = pytest.mark.anyio
 
 START: Message = {"type": "http.response.start", "status": 200, "headers": []}
 BODY: Message = {"type": "http.response.body", "body": b""}
+RUN_ON: tuple[RunOn, ...] = ("success", "failure", "always")
+
+
+class Disconnect(Exception):  # noqa: N818 - as frameworks name it
+    """What a framework tells a route that the client has gone."""
 
 
 class Server:
@@ -207,19 +224,29 @@ async def test_tasks_end_before_the_application_shuts_down() -> None:
     assert server.raised is None
 
 
-@pytest.mark.parametrize("refuses", [False, True])
+@pytest.mark.parametrize(
+    ("refusal", "level"),
+    [
+        (None, ""),
+        (AssertionError("http\nonly"), "DEBUG"),
+        (NotImplementedError(), "DEBUG"),
+        (ValueError("no\nlifespan"), "WARNING"),  # these may be errors after all
+        (KeyError("method"), "WARNING"),
+    ],
+)
 async def test_an_application_without_a_lifespan_gets_its_tasks(
-    refuses: bool,  # noqa: FBT001
+    refusal: Exception | None, level: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The middleware answers the server for an application that raises or returns (5.6)."""
+    """The middleware answers the server for an application that refuses or returns (5.6)."""
+    caplog.set_level("DEBUG", "tasks_core")
     scheduled: list[Task] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             scheduled.append(get_scheduler(scope).schedule(until_cancelled))
             await answer(scope, receive, send)
-        elif refuses:
-            raise NotImplementedError
+        elif refusal is not None:
+            raise refusal
 
     async with served(app) as server:
         await server.request()
@@ -228,6 +255,12 @@ async def test_an_application_without_a_lifespan_gets_its_tasks(
     assert server.sent == ["startup.complete", "shutdown.complete"]
     assert server.raised is None
     assert scheduled[0].state is TaskState.CANCELLED
+    refusals = [one for one in records(caplog) if "refuses the lifespan" in one.getMessage()]
+    assert [one.levelname for one in refusals] == ([level] if level else [])
+    for one in refusals:
+        shown = str(refusal).replace("\n", "\\n")
+        assert one.getMessage().endswith(f"{type(refusal).__name__}: {shown}")
+    assert len(records(caplog)) == len(refusals) + 1  # and the report of the task
 
 
 @pytest.mark.parametrize("moment", ["up", "down"])
@@ -335,15 +368,33 @@ async def test_lifespans_may_overlap(fails: bool) -> None:  # noqa: FBT001
     assert answered == [True]
 
 
-async def test_without_a_lifespan_the_error_names_both_causes() -> None:
-    """A test client that runs no lifespan, or no middleware: one clear error (5.6)."""
+async def cause(app: ASGIApp) -> str:
+    """Return the error of a request that asks for tasks."""
+    with pytest.raises(TasksUninitializedError) as raised:
+        await Server(app, {}).request()
+    return str(raised.value)
 
-    async def route(scope: Scope, receive: Receive, send: Send) -> None:
-        get_scheduler(scope)
 
-    for app in (TasksMiddleware(route), route):
-        with pytest.raises(TasksUninitializedError, match=r"add_tasks(.|\n)*lifespan did not run"):
-            await Server(app, {}).request()
+async def ask(scope: Scope, receive: Receive, send: Send) -> None:
+    get_scheduler(scope)
+
+
+async def ask_anywhere(scope: Scope, receive: Receive, send: Send) -> None:
+    current_tasks()
+
+
+@pytest.mark.parametrize("route", [ask, ask_anywhere])
+async def test_without_a_lifespan_the_error_says_so(route: ASGIApp) -> None:
+    """As of a test client that runs none: one cause, with what to do about it (2.7, 5.6)."""
+    said = await cause(TasksMiddleware(route))
+    assert said.startswith("The task runner of this application has not been started")
+    assert "within `with TestClient(app) as client:`" in said
+
+
+async def test_without_the_middleware_the_error_says_so() -> None:
+    """Of a request by the scope; of the context only that there is none (2.7, 5.6)."""
+    assert (await cause(ask)).startswith("No tasks were added to the application that serves")
+    assert (await cause(ask_anywhere)).startswith("No request is being served here, and no")
 
 
 async def test_settings_are_checked_when_the_middleware_is_made() -> None:
@@ -363,22 +414,59 @@ async def test_settings_reach_the_tasks() -> None:
 
 
 async def test_the_innermost_of_nested_middleware_does_not_start_over() -> None:
-    """A request has one scheduler, and its phases come once (1.4)."""
+    """A request has one state, and its phases come once; settings are a layer (1.4, 3.3)."""
     schedulers: list[TasksScheduler] = []
+    scheduled: list[Task] = []
 
     async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        assert get_scheduler(scope) is current_tasks()
         schedulers.append(get_scheduler(scope))
+        scheduled.append(schedulers[1].after_route.schedule(len, "four"))
+        scheduled.append(schedulers[0].after_route.schedule(len, "four"))
+        assert schedulers[0].after_route.scheduled == tuple(scheduled)
+        schedulers[1].reach(Phase.AFTER_ROUTE)
+        await schedulers[1].begun()
+        assert all(task.started.is_set() for task in scheduled)
+        schedulers[1].fail()
         await answer(scope, receive, send)
 
+    inner = TasksMiddleware(with_lifespan(route), config=TaskConfig(name="inner"))
+
     async def between(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            schedulers.append(get_scheduler(scope))
-        await TasksMiddleware(with_lifespan(route))(scope, receive, send)
+        schedulers.append(get_scheduler(scope))
+        await inner(scope, receive, send)
+        assert get_scheduler(scope) is current_tasks() is schedulers[0]
 
-    async with served(between) as server:
+    async with served(with_lifespan(between), config=TaskConfig(name="outer")) as server:
         await server.request()
+        assert [await task.wait() for task in scheduled] == [4, 4]
 
-    assert schedulers[0] is schedulers[1]
+    assert [task.name for task in scheduled] == ["inner", "outer"]
+    assert repr(schedulers[0]) == repr(schedulers[1])
+    assert repr(schedulers[0]) == "<TasksScheduler phase=after_response failed=True>"
+
+
+async def test_a_request_within_a_request_is_one_of_its_own() -> None:
+    """A route may call its own application, and its own tasks are there afterwards (1.6)."""
+    scheduled: list[Task] = []
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        tasks = get_scheduler(scope)
+        assert tasks is current_tasks()
+        scheduled.append(tasks.after_response.schedule(len, scope["path"]))
+        if scope["path"] == "/":
+            with suppress(SomeError):
+                await server.app({**scope, "path": "/inner"}, receive, send)
+            assert get_scheduler(scope) is tasks is current_tasks()
+            await answer(scope, receive, send)
+        else:
+            fail()
+
+    async with served(with_lifespan(route)) as server:
+        await server.request()
+        await over(*scheduled)
+
+    assert [task.state for task in scheduled] == [TaskState.SUCCEEDED, TaskState.SKIPPED]
 
 
 async def test_an_unknown_kind_of_connection_passes() -> None:
@@ -459,22 +547,11 @@ async def test_a_scheduler_may_be_asked_for_at_any_moment() -> None:
     async def route(scope: Scope, receive: Receive, send: Send) -> None:
         await send(START)
         await to_thread.run_sync(lambda: seen.append(repr(get_scheduler(scope))))
-        scopes.append(scope)
 
-    async def quiet(scope: Scope, receive: Receive, send: Send) -> None:
-        await answer(scope, receive, send)
-        late.append(current_tasks)
-
-    late: list[Callable[[], TasksScheduler]] = []
-    scopes: list[Scope] = []
     async with served(with_lifespan(route)) as server:
         await server.request()
-    async with served(with_lifespan(quiet)) as server:
-        await server.request()
-        with pytest.raises(TasksUninitializedError):
-            late[0]()
 
-    assert seen == ["<TasksScheduler begun=after_route failed=False>"]
+    assert seen == ["<TasksScheduler phase=after_route failed=False>"]
 
 
 async def test_a_task_after_the_response_finds_the_scheduler_in_the_scope() -> None:
@@ -537,19 +614,71 @@ async def test_a_route_that_raises_fails(error: BaseException) -> None:
         assert await request.outcomes() == ("failure", "failure")
 
 
-async def test_a_handler_that_answers_for_a_route_that_raised_is_failure() -> None:
-    """An answer that is sent while an error is handled is the handler's (1.6)."""
+def say_nothing(scope: Scope, error: Exception) -> None: ...
+
+
+def say_by_scheduler(scope: Scope, error: Exception) -> None:
+    get_scheduler(scope).fail()
+
+
+def say_in_context(scope: Scope, error: Exception) -> None:
+    current_tasks().fail()
+
+
+@pytest.mark.parametrize(
+    ("tell", "outcome"),
+    [
+        (say_nothing, "success"),
+        (say_by_scheduler, "failure"),
+        (say_in_context, "failure"),
+        (tell_failure, "failure"),
+    ],
+)
+async def test_a_failure_that_the_application_answers_is_told(
+    tell: Callable[[Scope, Exception], None], outcome: str
+) -> None:
+    """An answer is a success, whatever it says, unless somebody says that it is none (1.6)."""
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        async def then(send: Send) -> None:
+            try:
+                fail()
+            except SomeError as error:
+                tell(scope, error)
+                await send({**START, "status": 500})
+
+        requests.append(Request(then))
+        await requests[0](scope, receive, send)
+
+    requests: list[Request] = []
+    async with served(with_lifespan(route)) as server:
+        await server.request()
+        assert await requests[0].outcomes() == (outcome, outcome)
+
+
+async def test_a_failure_may_be_told_once_the_answer_has_begun() -> None:
+    """What comes after the response is a failure's then (1.6)."""
 
     async def then(send: Send) -> None:
-        try:
-            fail()
-        except SomeError:
-            await send(START)
+        await send(START)
+        current_tasks().fail()
 
     request = Request(then)
     async with served(with_lifespan(request)) as server:
         await server.request()
-        assert await request.outcomes() == ("failure", "failure")
+        assert await request.outcomes() == ("success", "failure")
+
+
+async def test_a_failure_of_no_request_is_told_in_vain() -> None:
+    """Where nothing serves the request there is nobody to know (1.6)."""
+    tell_failure({"type": "http"}, SomeError())
+    app = TasksMiddleware(tell_and_answer)
+    assert len(await Server(app, None).request()) == 2
+
+
+async def tell_and_answer(scope: Scope, receive: Receive, send: Send) -> None:
+    tell_failure(scope, SomeError())
+    await answer(scope, receive, send)
 
 
 @pytest.mark.parametrize("in_child", [False, True])
@@ -578,11 +707,9 @@ async def test_what_an_outer_handler_handles_is_no_failure(
         assert await request.outcomes() == ("success", "success")
 
 
-@pytest.mark.parametrize(("status", "outcome"), [(200, "success"), (500, "failure")])
-async def test_of_a_route_in_a_task_of_its_own_the_status_is_seen(
-    status: int, outcome: str
-) -> None:
-    """Where the route's errors are answered out of sight, its status must do (1.6)."""
+@pytest.mark.parametrize("status", [200, 500])
+async def test_of_a_route_in_a_task_of_its_own_the_status_says_nothing(status: int) -> None:
+    """What has returned has succeeded, in whatever task and whoever answers (1.6)."""
 
     async def then(_: Send) -> None: ...
 
@@ -594,11 +721,11 @@ async def test_of_a_route_in_a_task_of_its_own_the_status_is_seen(
     request = Request(then)
     async with served(with_lifespan(app)) as server:
         await server.request()
-        assert await request.outcomes() == (outcome, outcome)
+        assert await request.outcomes() == ("success", "success")
 
 
 async def test_a_route_that_answers_in_a_task_of_its_own_succeeds() -> None:
-    """What asks for tasks and answers in the same task is in sight, whatever its status (1.6)."""
+    """Whatever its status, and whoever asks for tasks first (1.6)."""
     request = Request(lambda send: send({**START, "status": 404}))
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -621,7 +748,7 @@ async def test_a_start_that_is_sent_late_opens_no_phase_again() -> None:
         await server.request()
         ((scope, send),) = got
         await send(START)
-        assert repr(get_scheduler(scope)) == "<TasksScheduler begun=after_response failed=False>"
+        assert repr(get_scheduler(scope)) == "<TasksScheduler phase=after_response failed=False>"
 
 
 async def test_a_route_that_raises_after_its_answer_has_begun_fails_then() -> None:
@@ -680,7 +807,7 @@ async def test_a_client_that_takes_no_more_is_no_failure_for_who_schedules_then(
 
 
 async def test_a_request_that_is_cancelled_brings_its_phases() -> None:
-    """Neither a phase nor a running task is lost with a request that is cut off (1.7)."""
+    """No phase is lost with a request that the server cuts off, which has failed (1.6, 1.7)."""
     inside = anyio.Event()
 
     async def then(send: Send) -> None:
@@ -693,14 +820,10 @@ async def test_a_request_that_is_cancelled_brings_its_phases() -> None:
             group.start_soon(server.request)
             await inside.wait()
             group.cancel_scope.cancel()
-        assert await request.outcomes() == ("success", "success")
+        assert await request.outcomes() == ("success", "failure")
 
 
 # WebSockets
-
-
-class Disconnect(Exception):  # noqa: N818 - as frameworks name it
-    """What a framework tells a WebSocket route that the client has gone."""
 
 
 def websocket(*then: str, error: Exception | None = None) -> Request:
@@ -758,68 +881,201 @@ async def test_a_websocket_that_raises_fails_unless_its_client_has_gone(
         assert await request.outcomes() == (outcome, outcome)
 
 
-# Without the middleware
+# In an adapter
 
 
 async def test_an_adapter_may_serve_requests_with_a_runner_of_its_own() -> None:
-    """`serve` and `lifespan_scheduler` are all that it takes (6.2)."""
+    """`serve` is all that it takes (6.2)."""
     request = Request(lambda send: send(START))
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await serve(request, scope, receive, send, partial(TasksScheduler, runner))
+        await serve(request, scope, receive, send, TasksScheduler(runner))
 
     async with TaskRunner() as runner:
-        with lifespan_scheduler(runner) as tasks:
-            assert current_tasks() is tasks
-            task = tasks.after_response.schedule(len, "four")
-            assert await task.wait() == 4
-            assert task.phase is Phase.AFTER_RESPONSE
         await Server(app, None).request()
         assert await request.outcomes() == ("success", "success")
 
 
-async def test_a_scheduler_is_made_once_and_when_it_is_asked_for() -> None:
-    """Threads that ask at the same time get one scheduler, and no phase passes it by (1.5, 2.3)."""
-    asked = threading.Barrier(3)
-    go_on = threading.Event()
-    made: list[TasksScheduler] = []
-    got: list[TasksScheduler] = []
-
-    def make() -> TasksScheduler:
-        assert go_on.wait(GUARD)
-        made.append(TasksScheduler(runner))
-        return made[-1]
-
-    def ask(scope: Scope) -> None:
-        asked.wait(GUARD)
-        tasks = get_scheduler(scope)
-        got.append(tasks)
-        scheduled.append(tasks.after_response.schedule(len, "four"))
+async def test_an_adapter_may_run_the_lifespan_by_itself() -> None:
+    """`ApplicationTasks` has the runner for its code and for its requests (5.1, 6.2)."""
+    tasks = ApplicationTasks(config=TaskConfig(name="layer"))
+    request = Request(lambda send: send(START))
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await serve(route, scope, receive, send, make)
+        await tasks.serve(request, scope, receive, send)
 
-    async def route(scope: Scope, receive: Receive, send: Send) -> None:
-        for _ in range(2):
-            group.start_soon(to_thread.run_sync, ask, scope)
-        await to_thread.run_sync(asked.wait, GUARD)
+    assert tasks.running_here() is None
+    async with tasks.run() as runner:
+        assert tasks.running_here() is runner
+        assert ApplicationTasks().running_here() is None
+        tasks.started()
+        task = current_tasks().after_response.schedule(len, "four")
+        assert await task.wait() == 4
+        assert (task.phase, task.name) == (Phase.AFTER_RESPONSE, "layer")
+        await Server(app, None).request()
+        assert await request.outcomes() == ("success", "success")
+    assert tasks.running_here() is None
+
+
+async def test_a_route_that_raises_fails_whatever_answers() -> None:
+    """Where its end is in sight, a middleware may catch what it has raised (1.6)."""
+
+    async def then(_: Send) -> None:
+        fail()
+
+    request = Request(then)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        with suppress(SomeError):
+            await serve_route(request, scope, receive, send)
+        scheduled.append(get_scheduler(scope).after_route.schedule(len, "four"))
         await answer(scope, receive, send)
 
-    async def silent(scope: Scope, receive: Receive, send: Send) -> None:
-        await serve(answer, scope, receive, send, make)
-
     scheduled: list[Task] = []
-    async with TaskRunner() as runner:
+    async with served(with_lifespan(app)) as server:
+        assert len(await server.request()) == 2
+        assert await request.outcomes() == ("failure", "failure")
+        assert await scheduled[0].wait() == 4  # who schedules it knows
+
+
+async def test_a_second_attempt_is_judged_by_itself() -> None:
+    """What the first has scheduled goes by its own outcome, and is not lost (1.6)."""
+    attempts: list[dict[str, Task]] = []
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        first = not attempts
+        tasks = get_scheduler(scope)
+        batches = {
+            f"{batch.phase} {run_on}": batch.task(run_on=run_on)
+            for batch in (tasks.after_route, tasks.after_response)
+            for run_on in RUN_ON
+        }
+        attempts.append({name: batch.schedule(len, "") for name, batch in batches.items()})
+        if first:
+            fail()
+        await answer(scope, receive, send)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        with suppress(SomeError):
+            await serve_route(route, scope, receive, send)
+        await serve_route(route, scope, receive, send)
+
+    async with served(with_lifespan(app)) as server:
+        await server.request()
+        for attempt in attempts:
+            await over(*attempt.values())
+
+    for attempt, outcome in zip(attempts, ("failure", "success"), strict=True):
+        ran = {name for name, task in attempt.items() if task.state is TaskState.SUCCEEDED}
+        assert ran == {name for name in attempt if name.endswith((outcome, "always"))}
+
+
+async def test_a_second_attempt_may_fail_alone() -> None:
+    """What the first has scheduled, and has succeeded with, is not taken back (1.6)."""
+    attempts: list[dict[str, Task]] = []
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        after_response = get_scheduler(scope).after_response
+        attempts.append(
+            {run_on: after_response.task(run_on=run_on).schedule(len, "") for run_on in RUN_ON}
+        )
+        if len(attempts) > 1:
+            fail()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await serve_route(route, scope, receive, send)
+        with suppress(SomeError):
+            await serve_route(route, scope, receive, send)
+        await answer(scope, receive, send)
+
+    async with served(with_lifespan(app)) as server:
+        await server.request()
+        for attempt in attempts:
+            await over(*attempt.values())
+
+    ran = [
+        [name for name, task in attempt.items() if task.state is TaskState.SUCCEEDED]
+        for attempt in attempts
+    ]
+    assert ran == [["success", "always"], ["failure", "always"]]
+
+
+async def test_a_request_is_over_when_its_route_is() -> None:
+    """A middleware may answer first, and let the route go on (1.3)."""
+    order: list[str] = []
+
+    async def note(event: str) -> None:
+        order.append(event)
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        scheduled.append(get_scheduler(scope).after_response.schedule(note, "after response"))
+        await gone.wait()
+        order.append("route")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        group.start_soon(serve_route, route, scope, receive, send)
+        await anyio.wait_all_tasks_blocked()
+        await answer(scope, receive, send)
+
+    gone = anyio.Event()
+    scheduled: list[Task] = []
+    async with served(with_lifespan(app)) as server:
         async with anyio.create_task_group() as group:
-            await Server(silent, None).request()
-            await Server(app, None).request()
-            assert not made
-            go_on.set()
+            await server.request()
+            order.append("answer")
+            gone.set()
         await over(*scheduled)
 
-    assert len(made) == 1
-    assert got == made * 2
-    assert {task.state for task in scheduled} == {TaskState.SUCCEEDED}
+    assert order == ["answer", "route", "after response"]
+
+
+async def test_a_route_outside_of_a_request_is_only_called() -> None:
+    """Without a `serve` there is nothing to know (6.2)."""
+    server = Server(partial(serve_route, answer), None)
+    assert await server.request() == ["http.response.start", "http.response.body"]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_a_broken_upload_is_a_failure(moment: str) -> None:
+    """The word for a client that has gone is one only once the route has returned (1.6, 1.7)."""
+
+    async def then(send: Send) -> None:
+        if moment == "after":
+            await send(START)
+        raise Disconnect
+
+    request = Request(then)
+    async with served(with_lifespan(request), disconnects=(Disconnect,)) as server:
+        with pytest.raises(Disconnect):
+            await server.request()
+        outcome = "failure" if moment == "before" else "success"
+        assert await request.outcomes() == (outcome, outcome)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "outcome"),
+    [([OSError, Disconnect()], "success"), ([OSError, SomeError()], "failure")],
+)
+async def test_a_group_of_what_says_that_the_client_has_gone(
+    kinds: list[Any], outcome: str
+) -> None:
+    """A group of only these is no failure; anything else in it is (1.7)."""
+
+    async def refuse(message: Message) -> None:
+        raise OSError
+
+    async def then(send: Send) -> None:
+        try:
+            await send(START)
+        except OSError as gone:
+            errors = [gone if kind is OSError else kind for kind in kinds]
+            raise ExceptionGroup("gone", errors) from None
+
+    request = Request(then)
+    async with served(with_lifespan(request), disconnects=(Disconnect,)) as server:
+        with pytest.raises(ExceptionGroup):
+            await server.request(send=refuse)
+        assert await request.outcomes() == ("success", outcome)
 
 
 async def test_requests_that_use_no_tasks_leave_no_trace(

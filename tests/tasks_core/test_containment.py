@@ -4,12 +4,14 @@ import asyncio
 import gc
 import logging
 import sys
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn, cast
 
 import anyio
 import pytest
+from anyio import to_thread
 from tasks_core import Task, TaskAborted, TaskRunner, TasksScheduler, TaskState
 
 from tests.tasks_core.stage import (
@@ -282,6 +284,34 @@ async def test_a_record_names_the_task_and_not_its_arguments(
     assert fields == [task.id, "100 %s", "fail_async", "immediate"]
     assert "SomeError: it failed" in caplog.text
     assert "secret" not in caplog.text
+
+
+@on_both
+@pytest.mark.parametrize("func", [fail, fail_async, raising(SystemExit())])
+async def test_a_failed_task_is_no_cycle_of_references(
+    func: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes, with its error, as soon as nobody holds it, without the collector (4.2)."""
+    # Pytest keeps what is logged, and so the error.
+    monkeypatch.setattr(logging.getLogger("tasks_core"), "disabled", True)
+
+    def handle(task: Task, error: Exception) -> None: ...
+
+    async with open_runner() as runner:
+        gc.collect()
+        gc.disable()
+        try:
+            task = TasksScheduler(runner).task(on_error=handle).schedule(func)
+            kept = weakref.ref(task)
+            await runner.join()
+            assert task.exception is not None
+            del task
+            # Its thread, and the event loop, may still have in their hands what they did last.
+            await to_thread.run_sync(int)
+            await anyio.wait_all_tasks_blocked()
+            assert kept() is None
+        finally:
+            gc.enable()
 
 
 # Cancellations that are none of ours

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 from tasks_core import (
+    MountedSettingsError,
     NoCurrentTaskError,
     RunnerClosedError,
     TaskAborted,
@@ -11,18 +12,33 @@ from tasks_core import (
     TaskSkipped,
     TasksUninitializedError,
 )
+from tasks_core._exceptions import Closed, Missing
 
 
 @pytest.mark.parametrize(
     ("error", "says"),
     [
         (NoCurrentTaskError(), "in a function that was scheduled"),
-        (RunnerClosedError("mail"), "schedule while the application lives"),
+        (RunnerClosedError("mail", Closed.NOT_ENTERED), "schedule within it"),
+        (RunnerClosedError("mail", Closed.SHUT_DOWN), "schedule while it lives"),
+        (RunnerClosedError("mail", Closed.FORKED), "schedule in that one"),
+        (RunnerClosedError("mail", Closed.LOOP_ENDED), "without leaving the task runner first"),
         (TaskAborted("SystemExit"), "ended by SystemExit"),
         (TaskCancelled("mail"), "task mail was cancelled"),
         (TaskSkipped("mail"), "task mail was skipped"),
         (TasksAlreadyAddedError(), "pass all settings to the first call"),
-        (TasksUninitializedError(), "call add_tasks"),
+        (MountedSettingsError(["history", "thread_limit"]), "`config` may stay here"),
+        (TasksUninitializedError(Missing.CONTEXT), "Pass `tasks` on to it"),
+        (TasksUninitializedError(Missing.ADDED), "call add_tasks(app) before it starts"),
+        (TasksUninitializedError(Missing.STARTED), "within `with TestClient(app) as client:`"),
+        (TasksUninitializedError(Missing.FAILED), "see the error that it raised"),
+        (TasksUninitializedError(Missing.ENDED), "Schedule while it lives"),
+        (TasksUninitializedError(Missing.MOUNTED), "call add_tasks on that one"),
+        (TasksUninitializedError(Missing.OTHER_THREAD), "on an event loop in another thread"),
+        (
+            TasksUninitializedError(Missing.OTHER_LOOP),
+            "on another event loop than the one that runs here",
+        ),
     ],
 )
 def test_an_error_builds_its_own_message(error: TasksError, says: str) -> None:

@@ -10,18 +10,19 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any, NoReturn
 
 import anyio
 import pytest
 from anyio import to_thread
 from tasks_core import (
+    MountedSettingsError,
     NoCurrentTaskError,
     RunnerClosedError,
     Task,
     TaskAborted,
     TaskCancelled,
+    TaskFailed,
     TasksAlreadyAddedError,
     TasksError,
     TaskSkipped,
@@ -29,6 +30,7 @@ from tasks_core import (
     TaskState,
     TasksUninitializedError,
 )
+from tasks_core._exceptions import Closed, Missing
 from tasks_core.asgi import Message, Receive, Scope, Send, get_scheduler, serve
 
 from tests.tasks_core.stage import (
@@ -227,14 +229,17 @@ async def test_waiting_does_not_lengthen_the_traceback() -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        TasksUninitializedError(),
+        *map(TasksUninitializedError, Missing),
+        MountedSettingsError(["history", "thread_limit"]),
         TasksAlreadyAddedError(),
         NoCurrentTaskError(),
-        RunnerClosedError("mail"),
+        *(RunnerClosedError("mail", closed) for closed in Closed),
         TaskAborted("SystemExit"),
+        TaskFailed("ValueError", "no"),
         TaskCancelled("mail"),
         TaskSkipped("mail"),
     ],
+    ids=repr,
 )
 def test_errors_can_be_sent_to_other_processes(error: TasksError) -> None:
     """Every error survives pickling with its message."""
@@ -279,12 +284,11 @@ async def test_a_task_does_not_keep_the_connection() -> None:
 
     async def request() -> weakref.ref[Connection]:
         connection, scope = Connection(), {"type": "http"}
-        await serve(app, scope, connection.receive, connection.send, make)
+        await serve(app, scope, connection.receive, connection.send, TasksScheduler(runner))
         return weakref.ref(connection)
 
     go = anyio.Event()
     async with open_runner() as runner:
-        make = partial(TasksScheduler, runner)
         connection = await request()
         gc.collect()
         assert connection() is None
@@ -304,9 +308,9 @@ async def test_a_websocket_that_takes_no_more_is_no_failure() -> None:
 
     made: list[Any] = []
     async with open_runner() as runner:
-        make = partial(TasksScheduler, runner)
+        tasks = TasksScheduler(runner)
         with pytest.raises(BrokenPipeError):
-            await serve(app, {"type": "websocket"}, Connection().receive, send, make)
+            await serve(app, {"type": "websocket"}, Connection().receive, send, tasks)
         await made[0].wait()
 
     assert made[0].state is TaskState.SUCCEEDED

@@ -8,9 +8,9 @@ import pytest
 from anyio import from_thread, to_thread
 from tasks_core import Phase, TasksScheduler
 
-from tests.tasks_core.stage import GUARD, open_runner, over
+from tests.tasks_core.stage import GUARD, in_order_of_beginning, open_runner, over
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_preemption")]
+pytestmark = pytest.mark.anyio
 
 MANY = 50
 
@@ -32,53 +32,34 @@ async def test_async_tasks_begin_in_the_order_of_their_scheduling() -> None:
 
 @pytest.mark.parametrize("thread_limit", [1, MANY])
 async def test_sync_tasks_begin_in_the_order_of_their_scheduling(thread_limit: int) -> None:
-    """Sync tasks are called in order, be there a thread for each or one for all (1.4)."""
-    begun: list[int] = []
+    """They are handed to their threads in order, be there one for each or one for all (1.4)."""
     async with open_runner(thread_limit=thread_limit) as runner:
         tasks = TasksScheduler(runner)
-        await over(*[tasks.schedule(begun.append, number) for number in range(MANY)])
-
-    assert begun == list(range(MANY))
-
-
-@pytest.mark.parametrize(
-    "anyio_backend",
-    [
-        "asyncio",
-        "trio",
-    ],
-)
-async def test_sync_tasks_that_waited_for_threads_begin_in_order() -> None:
-    """Threads that become free at the same moment are given out in order (1.4)."""
-    begun: list[int] = []
-    together = threading.Barrier(2)
-
-    def note(number: int) -> None:
-        begun.append(number)
-        together.wait(GUARD)
-
-    async with open_runner(thread_limit=2) as runner:
-        tasks = TasksScheduler(runner)
-        scheduled = [tasks.schedule(note, number) for number in range(MANY)]
+        scheduled = [tasks.schedule(int) for _ in range(MANY)]
         await over(*scheduled)
 
-    assert begun == list(range(MANY))
+    assert in_order_of_beginning(scheduled) == scheduled
+
+
+async def test_sync_tasks_that_waited_for_threads_begin_in_order() -> None:
+    """Threads that become free at the same moment are given out in order (1.4)."""
+    together = threading.Barrier(2)
+    async with open_runner(thread_limit=2) as runner:
+        tasks = TasksScheduler(runner)
+        scheduled = [tasks.schedule(together.wait, GUARD) for _ in range(MANY)]
+        await over(*scheduled)
+
+    assert in_order_of_beginning(scheduled) == scheduled
 
 
 async def test_sync_tasks_begin_in_order_where_some_were_cancelled() -> None:
     """Those that gave up waiting for a thread do not mix up the others (1.4, 2.6)."""
-    begun: list[int] = []
     together = threading.Barrier(2)
-
-    def note(number: int) -> None:
-        begun.append(number)
-        together.wait(GUARD)
-
     async with open_runner(thread_limit=2) as runner:
         tasks = TasksScheduler(runner)
         go = threading.Event()
         first = [tasks.schedule(go.wait, GUARD) for _ in range(2)]
-        scheduled = [tasks.schedule(note, number) for number in range(2 * MANY)]
+        scheduled = [tasks.schedule(together.wait, GUARD) for _ in range(2 * MANY)]
         await tasks.begun()
         cancelled = [task.cancel() for task in scheduled[1::2]]
         await over(*scheduled[1::2])
@@ -86,26 +67,55 @@ async def test_sync_tasks_begin_in_order_where_some_were_cancelled() -> None:
         await over(*first, *scheduled)
 
     assert cancelled == [True] * MANY
-    assert begun == list(range(0, 2 * MANY, 2))
+    assert in_order_of_beginning(scheduled) == scheduled[::2]
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_sync_tasks_begin_in_order_where_some_are_cancelled_on_their_way(turns: int) -> None:
+    """One that has a slot, and no thread yet, lets those behind it pass (1.4, 2.6)."""
+    async with open_runner(thread_limit=MANY) as runner:
+        tasks = TasksScheduler(runner)
+        scheduled = [tasks.schedule(int) for _ in range(MANY)]
+        for _ in range(turns):
+            await anyio.lowlevel.checkpoint()
+        cancelled = [task for task in scheduled[::2] if task.cancel()]
+        await over(*scheduled)
+
+    called = [task for task in scheduled if task not in cancelled]
+    assert in_order_of_beginning(scheduled) == called
+
+
+async def test_sync_and_async_tasks_each_begin_in_order() -> None:
+    """Neither kind mixes up the other (1.4)."""
+
+    async def nothing() -> None: ...
+
+    async with open_runner(thread_limit=2) as runner:
+        tasks = TasksScheduler(runner)
+        scheduled = [tasks.schedule(int if at % 2 else nothing) for at in range(MANY)]
+        await over(*scheduled)
+
+    for kind in (scheduled[::2], scheduled[1::2]):
+        assert in_order_of_beginning(kind) == kind
 
 
 async def test_phases_begin_in_order() -> None:
-    """All of a phase has begun before the next begins (1.4)."""
-    begun: list[str] = []
+    """All of a phase has begun before the next begins, sync or async (1.4)."""
 
-    async def note(phase: str) -> None:
-        begun.append(phase)
+    async def nothing() -> None: ...
 
     async with open_runner() as runner:
-        tasks = TasksScheduler(runner)
-        last = tasks.after_response.schedule(note, "response")
-        tasks.after_route.schedule(note, "route")
-        tasks.schedule(note, "immediate")
-        tasks.reach(Phase.AFTER_ROUTE)
-        tasks.reach(Phase.AFTER_RESPONSE)
-        await over(last)
+        for func in (int, nothing):
+            tasks = TasksScheduler(runner)
+            response = tasks.after_response.schedule(func)
+            route = tasks.after_route.schedule(func)
+            immediate = tasks.schedule(func)
+            tasks.reach(Phase.AFTER_ROUTE)
+            tasks.reach(Phase.AFTER_RESPONSE)
+            await over(immediate, route, response)
 
-    assert begun == ["immediate", "route", "response"]
+            in_order = [immediate, route, response]
+            assert in_order_of_beginning([response, route, immediate]) == in_order
 
 
 async def test_tasks_of_a_phase_run_concurrently() -> None:
@@ -147,11 +157,7 @@ async def test_async_tasks_have_run_their_first_step_once_begun_returns() -> Non
 
 
 async def test_sync_tasks_are_in_a_thread_once_begun_returns() -> None:
-    """They run even while the event loop's thread is blocked from then on (contract 1.2).
-
-    This is the test that fails where anyio takes more turns of the event loop to hand a function
-    to a thread than a backend's `begun` waits for.
-    """
+    """They run even while the event loop's thread is blocked from then on (contract 1.2)."""
     async with open_runner(thread_limit=MANY) as runner:
         tasks = TasksScheduler(runner)
         called = [threading.Event() for _ in range(MANY)]

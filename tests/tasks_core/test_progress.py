@@ -20,14 +20,11 @@ from tasks_core import (
     Phase,
     Progress,
     Task,
-    TaskConfig,
-    TaskRunner,
     TasksScheduler,
     TaskState,
     current_task,
 )
 from tasks_core import _task as module
-from tasks_core._backend import AsyncioBackend, Backend
 
 from tests.tasks_core.stage import (
     GUARD,
@@ -35,6 +32,7 @@ from tests.tasks_core.stage import (
     interrupting,
     open_runner,
     over,
+    still_task,
     until_cancelled,
 )
 
@@ -66,14 +64,9 @@ async def test_a_task_reports_its_progress(sync: bool) -> None:  # noqa: FBT001
         assert task.record().progress is task.progress
 
 
-def a_task(runner: TaskRunner | None = None) -> Task:
-    """Make a task of which nothing becomes."""
-    return Task(runner or TaskRunner(), Phase.IMMEDIATE, TaskConfig(), until_cancelled, (), {})
-
-
 def test_what_is_left_out_stays() -> None:
     """Only what is said changes (7.2)."""
-    task = a_task()
+    task = still_task(until_cancelled)
     told: list[tuple[float, float | None, str | None]] = []
     for report in (
         partial(task.report, 1),
@@ -151,7 +144,7 @@ def test_what_no_reader_could_use_is_refused(
     values: tuple[Any, ...], refused: type[Exception]
 ) -> None:
     """What was reported before stays (7.2)."""
-    task = a_task()
+    task = still_task(until_cancelled)
     task.report(1, total=2, message="before")
     given: tuple[Any, ...] = (*values, None, None)
     done, total, message = given[:3]
@@ -420,7 +413,7 @@ async def test_many_reports_of_a_thread_are_one_errand() -> None:
         def report() -> None:
             for number in range(1000):
                 task.report(number)
-            errands.append(len(runner._backend._inbox))
+            errands.append(len(task._backend._inbox))
 
         errands: list[int] = []
         thread = threading.Thread(target=report)
@@ -537,18 +530,9 @@ async def test_reports_and_ends_may_race() -> None:
         group.start_soon(cancel)
 
 
-class Standing(AsyncioBackend):
-    """An event loop that does not turn."""
-
-    def __init__(self) -> None:
-        Backend.__init__(self)
-
-
 def test_a_signal_handler_may_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Code that comes in between, in the same thread, does not wait for itself (7.2)."""
-    runner = TaskRunner()
-    runner._backend = Standing()
-    task = a_task(runner)
+    task = still_task(until_cancelled)
     event = anyio.Event
 
     def make() -> anyio.Event:

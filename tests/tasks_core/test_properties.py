@@ -89,7 +89,7 @@ class Known:
     cancelled: bool = False
     """Whether it was cancelled by the machine or by the shutdown."""
     outcome: Future[str] = field(default_factory=Future[str])
-    begun: list[int] = field(default_factory=list[int])
+    begun: list[None] = field(default_factory=list[None])
     final: TaskState | None = None
 
 
@@ -105,12 +105,10 @@ class Requests(RuleBasedStateMachine):
         self.loop = Loop()
         self.others = ThreadPoolExecutor(2)
         self.runner = TaskRunner(thread_limit=threads)
-        self.threads = threads
         self.shield = shield
         self.loop.spawn(self.runner.__aenter__()).result(GUARD)
         self.requests = [TasksScheduler(self.runner) for _ in range(REQUESTS)]
         self.known: list[Known] = []
-        self.clock = 0
         self.closing: Future[None] | None = None
         self.schedule(0, specs)
 
@@ -132,18 +130,14 @@ class Requests(RuleBasedStateMachine):
         elsewhere: bool,  # noqa: FBT001
     ) -> None:
         outcome: Future[str] = Future()
-        begun: list[int] = []
-
-        def note() -> None:
-            self.clock += 1
-            begun.append(self.clock)
+        begun: list[None] = []
 
         def work_in_thread() -> None:
-            note()
+            begun.append(None)
             end(outcome.result(GUARD))
 
         async def work() -> None:
-            note()
+            begun.append(None)
             end(await asyncio.wrap_future(outcome))
 
         batch = _batch(self.requests[number], phase).task(run_on=run_on, shield=self.shield)
@@ -169,6 +163,10 @@ class Requests(RuleBasedStateMachine):
         elsewhere: bool,  # noqa: FBT001
     ) -> None:
         self._do(elsewhere, lambda: self.requests[number].reach(phase, failed=failed))
+
+    @rule(number=st.integers(0, REQUESTS - 1), elsewhere=st.booleans())
+    def fail(self, number: int, elsewhere: bool) -> None:  # noqa: FBT001 - drawn
+        self._do(elsewhere, self.requests[number].fail)
 
     def _some(self, data: st.DataObject) -> Known:
         # Of a fixed range: how many are known depends on when a shutdown begins to refuse tasks,
@@ -256,12 +254,14 @@ class Requests(RuleBasedStateMachine):
             assert known.run_on != "always"
 
     def _check_order(self, number: int, phase: Phase) -> None:
-        # Of two threads either may come first to note that it has begun; one alone is in order.
-        for sync in (False, True) if self.threads == 1 else (False,):
+        # Sync functions are handed to their threads in order; which of them then comes first to
+        # its first line, the operating system decides.
+        for sync in (False, True):
             begun = [
-                known.begun[0]
+                known.task._began_at
                 for known in self.known
-                if (known.request, known.phase, known.sync) == (number, phase, sync) and known.begun
+                if (known.request, known.phase, known.sync) == (number, phase, sync)
+                and known.task._began_at is not None
             ]
             assert begun == sorted(begun), (number, phase, sync, begun)
 

@@ -26,7 +26,6 @@ from tasks_core import (
     Progress,
     Task,
     TaskCancelled,
-    TaskConfig,
     TaskFailed,
     TaskRecord,
     TaskRunner,
@@ -46,6 +45,7 @@ from tests.tasks_core.stage import (
     open_runner,
     over,
     records,
+    still_task,
     until_cancelled,
 )
 
@@ -110,7 +110,7 @@ def test_ids_cannot_be_guessed_from_the_random_module() -> None:
     ids: set[str] = set()
     for _ in range(2):
         random.seed(1)
-        ids.add(Task(TaskRunner(), Phase.IMMEDIATE, TaskConfig(), succeed, (), {}).id)
+        ids.add(still_task(succeed).id)
 
     assert len(ids) == 2
 
@@ -335,17 +335,22 @@ async def test_an_id_asked_for_late_is_remembered_from_then_on() -> None:
         assert len(runner.registry.ended()) == 2
 
 
-async def test_what_the_log_names_is_found(caplog: pytest.LogCaptureFixture) -> None:
-    """The id in the record of a failure or a skipped task leads to what was remembered (7.1)."""
+async def test_what_only_the_log_names_is_not_remembered(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The log shows the id of a failure or a skipped task, and makes neither known (4.2, 7.1)."""
     caplog.set_level("INFO")
     async with open_runner() as runner:
         tasks = TasksScheduler(runner)
-        failed = tasks.schedule(fail)
-        tasks.after_route.schedule(succeed)
+        failed, skipped = tasks.schedule(fail), tasks.after_route.schedule(succeed)
         tasks.reach(Phase.AFTER_ROUTE, failed=True)
         await over(failed)
 
-        found = [runner.get(getattr(record, "task_id", "")) for record in records(caplog)]
+        shown = [getattr(record, "task_id", "") for record in records(caplog)]
+        assert all(shown)
+        assert (list(map(runner.get, shown)), runner.registry.ended()) == ([None, None], [])
+        assert [skipped.id, failed.id] == shown  # somebody asks
+        found = [runner.get(task_id) for task_id in shown]
         assert [task.state for task in found if task] == [TaskState.SKIPPED, TaskState.FAILED]
 
 
@@ -652,7 +657,7 @@ async def test_a_result_may_ask_the_registry_as_it_goes() -> None:
 def test_a_signal_handler_may_ask_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Code that comes in between, in the same thread, does not wait for itself (7.1)."""
     runner = TaskRunner()
-    task = Task(runner, Phase.IMMEDIATE, TaskConfig(), succeed, (), {})
+    task = still_task(succeed, runner=runner)
 
     def make(number: int) -> str:
         assert runner.get("") is None
@@ -679,7 +684,7 @@ async def test_the_id_may_be_asked_for_in_a_thread_while_the_task_ends(step: int
             ended.wait(0.1)  # in vain where this has the lock, for which the end waits
 
         def ask() -> None:
-            with interrupting(type(runner.registry)._identify.__code__, step, end):
+            with interrupting(type(runner.registry)._know.__code__, step, end):
                 ids.append(task.id)
 
         ids: list[str] = []
@@ -765,7 +770,7 @@ def test_a_thread_never_sees_half_a_step(writes: Callable[..., None], outcome: T
 
     def run() -> None:
         for step in range(10):
-            task = Task(TaskRunner(), Phase.IMMEDIATE, TaskConfig(), succeed, (), {})
+            task = still_task(succeed)
 
             def look(task: Task = task) -> None:
                 seen.append(task.record())
@@ -794,7 +799,7 @@ def test_a_task_may_go_on_while_it_is_recorded(lived: int, outcome: TaskState) -
 
     def run() -> None:
         for step in range(30):
-            task = Task(TaskRunner(), Phase.IMMEDIATE, TaskConfig(), succeed, (), {})
+            task = still_task(succeed)
             live(task, outcome, slice(lived))
             go_on = partial(live, task, outcome, slice(lived, 3))
             with interrupting(Task.record.__code__, step, go_on) as met:

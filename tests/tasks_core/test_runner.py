@@ -207,6 +207,62 @@ def test_an_application_may_be_started_again(backends: tuple[str, str]) -> None:
     assert [anyio.run(main, backend=backend) for backend in backends] == [4, 4]
 
 
+# Without a request
+
+
+@on_both
+async def test_a_runner_is_waited_for_where_it_runs() -> None:
+    """Neither before it was entered nor on another event loop (2.8)."""
+    with pytest.raises(RuntimeError, match="has not been entered yet"):
+        await TaskRunner().join()
+    with pytest.raises(RuntimeError, match="has not been entered yet"):
+        await TaskRunner().drain()
+    async with open_runner() as runner:
+        with pytest.raises(RuntimeError, match="on the event loop in which it was entered"):
+            await to_thread.run_sync(anyio.run, runner.join)
+
+
+@on_both
+async def test_joining_goes_on_for_what_is_scheduled_at_the_last_moment() -> None:
+    """Who waits for a task may schedule another one as it ends (2.8)."""
+    last: list[Task] = []
+    go = anyio.Event()
+
+    async def follow() -> None:
+        await task.wait()
+        last.append(runner.schedule(anyio.lowlevel.checkpoint))
+
+    async with open_runner() as runner, anyio.create_task_group() as group:
+        task = runner.schedule(go.wait)
+        group.start_soon(follow)
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(runner.join)
+        await anyio.wait_all_tasks_blocked()
+        go.set()
+        await runner.join()
+        if not last:  # on trio the two that wait wake in any order
+            await anyio.wait_all_tasks_blocked()
+            await runner.join()
+        assert last[0].state is TaskState.SUCCEEDED
+
+
+def test_requests_on_another_event_loop_have_their_tasks_there() -> None:
+    """Of the same thread; some clients serve each request on an event loop of its own (2.7)."""
+    with asyncio.Runner() as own, asyncio.Runner() as other:
+        runner = own.run(TaskRunner().__aenter__())
+
+        async def current() -> object:
+            return asyncio.get_running_loop()
+
+        async def request() -> list[object]:
+            return [await TasksScheduler(runner).schedule(current).wait() for _ in range(2)]
+
+        assert other.run(request()) == [other.get_loop()] * 2
+        assert own.run(request()) == [own.get_loop()] * 2
+        assert other.run(request()) == [other.get_loop()] * 2
+        own.run(runner.__aexit__(None, None, None))
+
+
 # Draining
 
 
@@ -216,6 +272,7 @@ async def test_running_tasks_have_the_grace_period(caplog: pytest.LogCaptureFixt
     go = anyio.Event()
     async with open_runner(grace_period=GUARD) as runner:
         task = TasksScheduler(runner).schedule(go.wait)
+        await task.started.wait()
         async with anyio.create_task_group() as group:
             group.start_soon(runner.drain)
             await anyio.wait_all_tasks_blocked()
@@ -226,12 +283,52 @@ async def test_running_tasks_have_the_grace_period(caplog: pytest.LogCaptureFixt
 
 
 @on_both
+async def test_what_has_not_begun_gets_no_grace(caplog: pytest.LogCaptureFixture) -> None:
+    """An unshielded task that waits for something is cut at once, and says for what (5.3, 5.4).
+
+    So is one that is scheduled meanwhile, for whatever phase.
+    """
+    go, release = anyio.Event(), threading.Event()
+    running, meanwhile, waiting = list[Task](), list[Task](), dict[str, Task]()
+
+    async def schedule_more() -> None:
+        await anyio.wait_all_tasks_blocked()
+        meanwhile.extend([tasks.schedule(nothing), tasks.after_response.schedule(nothing)])
+        for task in (*waiting.values(), *meanwhile):
+            assert task.state is TaskState.CANCELLED
+        assert [task.state for task in running] == [TaskState.RUNNING] * 2
+        go.set()
+        release.set()
+
+    async with (
+        open_runner(grace_period=GUARD, thread_limit=1) as runner,
+        anyio.create_task_group() as group,
+    ):
+        with TasksScheduler(runner) as tasks:
+            running += [tasks.schedule(go.wait), tasks.schedule(release.wait, GUARD)]
+            waiting["a thread"] = tasks.schedule(nothing)
+            await tasks.begun()
+            waiting["after_route"] = tasks.after_route.schedule(nothing)
+            waiting["after_response"] = tasks.after_response.schedule(until_cancelled)
+            waiting["its turn"] = tasks.schedule(until_cancelled)
+            group.start_soon(schedule_more)
+            await runner.drain()
+
+    assert [task.state for task in running] == [TaskState.SUCCEEDED] * 2
+    (report,) = logged(caplog)
+    for waited_for, task in waiting.items():
+        (told,) = [part for part in report.split("), ") if task.id in part]
+        assert told.rstrip(")").endswith(f" s, cancelled, waited for {waited_for}")
+    assert [report.count(task.id) for task in meanwhile] == [1, 1]
+
+
+@on_both
 @pytest.mark.parametrize("grace_period", [0, 0.01])
 async def test_what_outlives_the_grace_period_is_cancelled(
     grace_period: float, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Unshielded tasks are cancelled and reported once: begun, waiting for a phase or not (5.3)."""
-    monkeypatch.setattr("tasks_core._living.WARN_EVERY", 0.01)
+    monkeypatch.setattr("tasks_core._runner.WARN_EVERY", 0.01)
     release = threading.Event()
     async with open_runner(grace_period=grace_period, thread_limit=1) as runner:
         tasks = TasksScheduler(runner)
@@ -249,7 +346,7 @@ async def test_what_outlives_the_grace_period_is_cancelled(
     (report,) = [message for message in logged(caplog) if "unfinished" in message]
     for task in (running, waiting, no_thread):
         assert report.count(f"{task.name} (id={task.id}, phase={task.phase}, age=0.") == 1
-    assert "thread (" not in report
+    assert in_thread.id not in report
 
 
 @on_both
@@ -276,17 +373,18 @@ async def test_what_is_shielded_runs_to_its_end(caplog: pytest.LogCaptureFixture
 @on_both
 async def test_a_shielded_task_waits_for_its_phase_during_a_shutdown() -> None:
     """A request that ends while the shutdown waits still gets its shielded tasks (5.4)."""
-    async with open_runner() as runner:
-        tasks = TasksScheduler(runner)
-        shielded = tasks.after_response.task(shield=True).schedule(len, "four")
-        plain = tasks.after_response.schedule(len, "four")
-        async with anyio.create_task_group() as group:
+    scheduled: list[Task] = []
+    async with open_runner() as runner, anyio.create_task_group() as group:
+        with TasksScheduler(runner) as tasks:
+            shielded = tasks.after_response.task(shield=True)
+            scheduled.append(shielded.schedule(len, "four"))
+            plain = tasks.after_response.schedule(len, "four")
             group.start_soon(runner.drain)
             await anyio.wait_all_tasks_blocked()
-            assert (shielded.state, plain.state) == (TaskState.PENDING, TaskState.CANCELLED)
-            tasks.reach(Phase.AFTER_RESPONSE)
+            assert (scheduled[0].state, plain.state) == (TaskState.PENDING, TaskState.CANCELLED)
+            scheduled.append(shielded.schedule(len, "four"))
 
-    assert shielded.state is TaskState.SUCCEEDED
+    assert [task.state for task in scheduled] == [TaskState.SUCCEEDED] * 2
 
 
 @on_both
@@ -348,7 +446,7 @@ async def test_a_shutdown_says_what_it_waits_for(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Warnings name each task that it waits for, those that swallow included (5.2, 5.5)."""
-    monkeypatch.setattr("tasks_core._living.WARN_EVERY", 0.01)
+    monkeypatch.setattr("tasks_core._runner.WARN_EVERY", 0.01)
     go = anyio.Event()
     warned: list[str] = []
 
@@ -379,10 +477,11 @@ async def test_a_grace_period_is_waited_out_with_warnings_too(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever waits in a long grace period is told for what (5.2)."""
-    monkeypatch.setattr("tasks_core._living.WARN_EVERY", 0.01)
+    monkeypatch.setattr("tasks_core._runner.WARN_EVERY", 0.01)
     go = anyio.Event()
     async with open_runner(grace_period=GUARD) as runner:
         task = TasksScheduler(runner).schedule(go.wait)
+        await task.started.wait()
         with on_record("Shutdown is waiting for", go.set):
             await runner.drain()
 
@@ -448,7 +547,7 @@ async def test_on_trio_leaving_a_runner_waits_for_all(
 ) -> None:
     """Trio leaves no task behind, so the warnings go on until a thread ends (5.2)."""
     monkeypatch.setattr("tasks_core._runner.UNWIND_TIME", 0.01)
-    monkeypatch.setattr("tasks_core._living.WARN_EVERY", 0.01)
+    monkeypatch.setattr("tasks_core._runner.WARN_EVERY", 0.01)
     release = threading.Event()
     with on_record("Shutdown is waiting for", release.set):
         async with open_runner(shutdown_timeout=0) as runner:
@@ -785,7 +884,7 @@ async def test_a_thread_may_schedule_while_the_shutdown_looks_at_its_tasks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What a shutdown looks through may grow at any moment (2.3, 5.2)."""
-    monkeypatch.setattr("tasks_core._living.WARN_EVERY", 0.01)
+    monkeypatch.setattr("tasks_core._runner.WARN_EVERY", 0.01)
     go = anyio.Event()
 
     class Name:
@@ -844,11 +943,12 @@ async def test_a_shielded_task_of_a_thread_is_not_lost_between_idle_and_closed(
         except RunnerClosedError as error:
             outcomes.append(error)
 
-    for moment in ("until_idle", "_close_if_idle"):  # noqa: B007 - `Living` reads it
+    for moment in ("_until_idle", "_close_if_idle"):  # noqa: B007 - `Living` reads it
         outcomes.clear()
         threads: list[threading.Thread] = []
         async with open_runner() as runner:
-            monkeypatch.setattr(runner._living, "_scopes", Living())
+            assert runner._backend is not None
+            monkeypatch.setattr(runner._backend.living, "_scopes", Living())
             TasksScheduler(runner).task(shield=True).schedule(anyio.lowlevel.checkpoint)
         for thread in threads:
             await to_thread.run_sync(thread.join, GUARD)
@@ -920,6 +1020,7 @@ def test_a_thread_that_is_too_late_for_the_loop_gets_no_error_of_the_loop(
 
     async def main() -> None:
         async with open_runner() as runner:
+            assert runner._backend is not None
             call_soon = runner._backend.call_soon
 
             def late(callback: Callable[[], None]) -> None:
@@ -950,7 +1051,7 @@ def test_a_thread_that_is_too_late_for_the_loop_gets_no_error_of_the_loop(
 
 
 def test_a_thread_learns_of_a_loop_that_ended_without_a_shutdown() -> None:
-    """Where nobody has left the runner, nothing says that a task will never run (5.4)."""
+    """Where nobody has left the runner, the error says that a task would never run (5.4)."""
     loop = asyncio.new_event_loop()
     runner = loop.run_until_complete(TaskRunner().__aenter__())
     loop.close()
@@ -959,11 +1060,12 @@ def test_a_thread_learns_of_a_loop_that_ended_without_a_shutdown() -> None:
     def schedule() -> None:
         try:
             TasksScheduler(runner).schedule(nothing)
-        except RuntimeError as error:
+        except RunnerClosedError as error:
             errors.append(error)
 
     thread = threading.Thread(target=schedule)
     thread.start()
     thread.join(GUARD)
 
-    assert "closed" in str(errors[0])
+    assert "the event loop on which it was to run has ended" in str(errors[0])
+    assert len(runner.registry) == 0

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from itertools import product
-from threading import RLock
+from threading import RLock, Thread
 from types import TracebackType
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tasks_core import (
     Phase,
+    RunnerClosedError,
     RunOn,
     Task,
     TaskConfig,
@@ -21,8 +23,12 @@ from tasks_core import (
     current_task,
     current_tasks,
 )
+from tasks_core._backend import Backend
+
+from tests.tasks_core.stage import GUARD, StillBackend, interrupting
 
 RUN_ON: tuple[RunOn, ...] = ("success", "failure", "always")
+RUN_ON_SUCCESS: tuple[RunOn | None, ...] = (None, "success")
 
 
 class Lock:
@@ -47,14 +53,16 @@ class Lock:
 
 
 class Host(TaskRunner):
-    """A runner without an event loop, which notes what it is asked for."""
+    """A runner whose event loop does nothing, which notes what it is asked for."""
 
     def __init__(self, config: TaskConfig | None = None) -> None:
         super().__init__(config=config)
+        self._backend = StillBackend()
         self._lock = Lock()
         self.accepted: list[Task] = []
         self.started: list[Task] = []
         self.skipped: list[Task] = []
+        self.levels: list[int] = []
         self.asked_for_begun = 0
 
     @property
@@ -70,14 +78,16 @@ class Host(TaskRunner):
         assert not self.lock.held  # a start may run user code: a task's name, a logging handler
         self.started += tasks
 
-    def _skip(self, task: Task, why: str) -> None:
+    def _skip(self, task: Task, why: str, level: int) -> None:
         assert not self.lock.held
         self.skipped.append(task)
+        self.levels.append(level)
 
     def _cancel(self, task: Task) -> bool:
         return True
 
-    async def _begun(self) -> None:
+    async def _begun(self, backend: Backend) -> None:
+        assert backend is self._backend
         self.asked_for_begun += 1
 
 
@@ -197,7 +207,10 @@ def test_the_outcome_of_the_request_decides_what_runs(
     run_on: RunOn | None,
     late: bool,  # noqa: FBT001
 ) -> None:
-    """Tasks of later phases run on success unless they say otherwise, also late ones (1.6)."""
+    """Tasks of later phases run on success unless they say otherwise (1.6).
+
+    What is scheduled once the request has failed runs, unless it says that it runs on success.
+    """
     host = Host()
     tasks = TasksScheduler(host)
     if late:
@@ -205,7 +218,7 @@ def test_the_outcome_of_the_request_decides_what_runs(
     task = tasks.after_route.task(run_on=run_on).schedule(nothing)
     tasks.reach(Phase.AFTER_ROUTE, failed=failed)
 
-    runs = run_on == "always" or (run_on == "failure") == failed
+    runs = run_on == "always" or (run_on == "failure") == failed or (late and run_on is None)
     assert host.started == ([task] if runs else [])
     assert host.skipped == ([] if runs else [task])
 
@@ -244,6 +257,73 @@ def test_a_request_may_fail_after_its_route_has_succeeded() -> None:
 
     assert host.started == [route]
     assert host.skipped == [response]
+
+
+def test_what_waits_for_a_success_is_skipped_when_the_request_fails() -> None:
+    """At that moment, of whatever phase it is; what else waits goes on waiting (1.6)."""
+    host = Host()
+    tasks = TasksScheduler(host)
+    waiting = {
+        (phase, run_on): batch.task(run_on=run_on).schedule(nothing)
+        for phase, batch in enumerate([tasks.after_route, tasks.after_response])
+        for run_on in (None, *RUN_ON)
+    }
+
+    tasks.fail()
+    tasks.fail()
+    assert host.skipped == [waiting[phase, run_on] for phase in (0, 1) for run_on in RUN_ON_SUCCESS]
+    assert host.started == []
+    tasks.reach(Phase.AFTER_RESPONSE)
+    assert host.started == [task for task in waiting.values() if task not in host.skipped]
+
+
+def test_what_is_scheduled_once_the_request_has_failed_runs() -> None:
+    """When its phase begins; what says that it runs on success is skipped at once (1.6)."""
+    host = Host()
+    tasks = TasksScheduler(host)
+    tasks.fail()
+    late = [
+        tasks.after_response.task(run_on=run_on).schedule(nothing) for run_on in (None, *RUN_ON)
+    ]
+    unset, success, failure, always = late
+
+    assert (host.started, host.skipped) == ([], [success])
+    assert list(tasks.after_response.scheduled) == [unset, failure, always]
+    tasks.reach(Phase.AFTER_RESPONSE)
+    assert (host.started, host.skipped) == ([unset, failure, always], [success])
+
+
+def test_how_much_is_made_of_a_skipped_task() -> None:
+    """Most where the client had its answer before the request failed, least of a success (1.6)."""
+    host = Host()
+    failure, success, answered = (TasksScheduler(host) for _ in range(3))
+    failure.after_route.task(run_on="failure").schedule(nothing)
+    success.after_route.schedule(nothing)
+    answered.after_response.schedule(nothing)
+
+    failure.reach(Phase.AFTER_RESPONSE)
+    success.fail()
+    answered.reach(Phase.AFTER_ROUTE)
+    answered.fail()
+    answered.after_response.task(run_on="success").schedule(nothing)
+
+    assert host.levels == [logging.DEBUG, logging.INFO, logging.WARNING, logging.INFO]
+
+
+def test_a_scheduler_without_an_event_loop_refuses_tasks() -> None:
+    """Its runner was never entered; once that is, it takes them (contract 2.8)."""
+    runner = TaskRunner()
+    tasks = TasksScheduler(runner)
+    for batch in (tasks, tasks.after_route.task(name="nothing")):
+        with pytest.raises(RunnerClosedError, match=r"^Task nothing .* has not been entered yet"):
+            batch.schedule(nothing)
+    assert len(runner.registry) == 0
+
+    host = Host()
+    host._backend = None
+    tasks = TasksScheduler(host)
+    host._backend = StillBackend()
+    assert host.started == [tasks.schedule(nothing)] == host.accepted
 
 
 def test_the_outcome_is_a_setting_like_any_other() -> None:
@@ -328,7 +408,7 @@ def test_a_scheduler_that_is_entered_is_the_current_one() -> None:
         assert current_tasks() is outer
 
     assert host.started == [task]
-    with pytest.raises(TasksUninitializedError, match=r"add_tasks(.|\n)*lifespan"):
+    with pytest.raises(TasksUninitializedError, match="No request is being served here"):
         current_tasks()
 
 
@@ -359,7 +439,7 @@ def test_schedulers_and_batches_show_themselves() -> None:
     tasks = TasksScheduler(Host())
     tasks.reach(Phase.AFTER_ROUTE, failed=True)
 
-    assert repr(tasks) == "<TasksScheduler begun=after_route failed=True>"
+    assert repr(tasks) == "<TasksScheduler phase=after_route failed=True>"
     assert repr(tasks.after_response.task(name="x")).startswith(
         "<PhaseScheduler phase=after_response config=TaskConfig(name='x'"
     )
@@ -368,6 +448,7 @@ def test_schedulers_and_batches_show_themselves() -> None:
 operations = st.one_of(
     st.tuples(st.just("schedule"), st.sampled_from(Phase), st.sampled_from([None, *RUN_ON])),
     st.tuples(st.just("reach"), st.sampled_from(Phase), st.booleans()),
+    st.tuples(st.just("fail"), st.just(Phase.IMMEDIATE), st.none()),
 )
 
 
@@ -387,13 +468,18 @@ def test_whatever_happens_each_task_is_started_or_skipped_once(
     for kind, phase, setting in history:
         if kind == "schedule":
             task = batches[phase].task(run_on=setting).schedule(nothing)
-            runs = phase is Phase.IMMEDIATE or setting == "always"
-            runs = runs or ((setting or "success") == "failure") == failed
+            runs = phase is Phase.IMMEDIATE or setting != ("success" if failed else "failure")
             assert (task in host.started) == (phase <= begun and runs)
+        elif kind == "fail":
+            failed = True
+            tasks.fail()
         else:
-            failed = failed or (setting and phase > begun)
+            failed = failed or setting
             tasks.reach(phase, failed=setting)
             begun = max(begun, phase)
+        waiting = (*tasks.after_route.scheduled, *tasks.after_response.scheduled)
+        assert set(waiting) == set(host.accepted) - set(host.started) - set(host.skipped)
+        assert not failed or "success" not in [task.config.run_on for task in waiting]
     tasks.reach(Phase.AFTER_RESPONSE)
 
     ended = host.started + host.skipped
@@ -402,6 +488,28 @@ def test_whatever_happens_each_task_is_started_or_skipped_once(
     for phase in Phase:
         of_phase = [task for task in host.started if task.phase is phase]
         assert of_phase == [task for task in host.accepted if task in of_phase]
+
+
+@pytest.mark.parametrize("step", range(8))
+def test_a_phase_may_begin_in_a_thread_while_a_task_is_scheduled(step: int) -> None:
+    """Whichever of the two sees the other, the task is started, and once (contract 1.5)."""
+    host = Host()
+    tasks = TasksScheduler(host)
+    threads: list[Thread] = []
+
+    def reach() -> None:
+        threads.append(Thread(target=tasks.reach, args=(Phase.AFTER_ROUTE,)))
+        threads[0].start()
+        threads[0].join(0.05)  # in vain where it waits for the lock, which is held here
+
+    with interrupting(TasksScheduler._put.__code__, step, reach):
+        task = tasks.after_route.schedule(nothing)
+    for thread in threads:
+        thread.join(GUARD)
+    tasks.reach(Phase.AFTER_ROUTE)
+
+    assert host.started == [task]
+    assert tasks.after_route.scheduled == ()
 
 
 def test_a_phase_that_two_threads_reach_begins_once() -> None:

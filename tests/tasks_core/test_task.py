@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import threading
 from contextlib import suppress
+from secrets import token_hex
 from typing import Any
 
 import anyio
@@ -26,9 +27,11 @@ from tests.tasks_core.stage import (
     SomeError,
     fail,
     fail_async,
+    logged,
     open_runner,
     over,
     records,
+    still_task,
     until_cancelled,
 )
 
@@ -108,16 +111,27 @@ async def test_a_skipped_task_says_so() -> None:
 
 
 async def test_a_skipped_task_leaves_one_record(caplog: pytest.LogCaptureFixture) -> None:
-    """The record at INFO names the task and the outcome (contract 1.6)."""
-    caplog.set_level("INFO")
+    """The record names the task and the outcome; its level says how much that is (1.6)."""
+    caplog.set_level("DEBUG", "tasks_core")
     async with open_runner() as runner:
-        tasks = TasksScheduler(runner)
-        failed = tasks.after_route.task(run_on="failure").schedule(greet, "you")
-        tasks.reach(Phase.AFTER_ROUTE)
+        failure, success, answered = (TasksScheduler(runner) for _ in range(3))
+        skipped = [
+            failure.after_route.task(run_on="failure").schedule(greet, "you"),
+            success.after_route.schedule(greet, "you"),
+            answered.after_response.task(run_on="success").schedule(greet, "you"),
+        ]
+        failure.reach(Phase.AFTER_ROUTE)
+        success.reach(Phase.AFTER_ROUTE, failed=True)
+        answered.reach(Phase.AFTER_ROUTE)
+        answered.fail()
 
-    assert [record.levelname for record in records(caplog)] == ["INFO"]
-    assert failed.id in caplog.text
-    assert "its request succeeded, and it runs on failure" in caplog.text
+    assert [task.state for task in skipped] == [TaskState.SKIPPED] * 3
+    assert [record.levelname for record in records(caplog)] == ["DEBUG", "INFO", "WARNING"]
+    for task, message in zip(skipped, logged(caplog), strict=True):
+        assert task.id in message
+    assert "its request succeeded, and it runs on failure" in logged(caplog)[0]
+    for message in logged(caplog)[1:]:
+        assert "its request failed, and it runs on success" in message
 
 
 async def test_a_pending_task_that_is_cancelled_never_begins() -> None:
@@ -317,13 +331,40 @@ async def test_a_thread_that_cancels_too_late_changes_nothing() -> None:
         assert task.state is TaskState.CANCELLED
 
 
-def test_a_task_is_identified_once() -> None:
+def test_a_task_is_identified_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two threads that ask for the id at the same time both get the same (contract 2.6)."""
-    runner = TaskRunner()
-    task = Task(runner, Phase.IMMEDIATE, TaskConfig(), greet, ("you",), {})
+    together = threading.Barrier(2)
 
-    identify = runner.registry._identify
-    assert identify(task) == identify(task) == task.id
+    def make(number: int) -> str:
+        with suppress(threading.BrokenBarrierError):
+            together.wait(0.1)  # the other one does not come if only one id is made
+        return token_hex(number)
+
+    monkeypatch.setattr("tasks_core._task.token_hex", make)
+    task = still_task(greet, "you")
+    ids: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: ids.append(task.id), daemon=True),
+        threading.Thread(target=lambda: ids.append(task._show_id()), daemon=True),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(GUARD)
+
+    assert ids == [task.id] * 2
+
+
+def test_showing_an_id_makes_no_task_known() -> None:
+    """Only who asks for `id` can look the task up; a log or a `repr` shows the same (7.1)."""
+    runner = TaskRunner()
+    task = still_task(greet, "you", runner=runner)
+
+    shown = task._show_id()
+    assert shown in repr(task)
+    assert runner.get(shown) is None
+    assert task.id == shown
+    assert runner.get(shown) is task
 
 
 async def test_cancelling_who_waits_does_not_cancel_the_task() -> None:
@@ -445,7 +486,7 @@ async def test_started_is_one_event_for_two_threads(monkeypatch: pytest.MonkeyPa
 
 def test_a_repr_shows_no_arguments() -> None:
     """Arguments may hold secrets, so neither args nor kwargs are shown (contract 4.2)."""
-    task = Task(TaskRunner(), Phase.IMMEDIATE, TaskConfig(), greet, ("secret",), {"mark": "secret"})
+    task = still_task(greet, "secret", mark="secret")
 
     assert repr(task) == f"<Task greet id={task.id} phase=immediate state=pending>"
 

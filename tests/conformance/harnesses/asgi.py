@@ -16,6 +16,7 @@ from tasks_core.asgi import (
     Send,
     TasksMiddleware,
     get_scheduler,
+    tell_failure,
 )
 
 from tests.conformance.harness import (
@@ -107,8 +108,10 @@ class _App:
         try:
             answer = await _call(route.endpoint, get_scheduler(scope))
         except HTTPError as error:
+            tell_failure(scope, error)
             await _send(Text(status=error.status), send)
         except tuple(self._answers) as error:
+            tell_failure(scope, error)
             await _send(self._answers[type(error)](error), send)
         else:
             await _send(answer or Text(), send, head=route.method == "HEAD")

@@ -13,7 +13,7 @@ from litestar.params import FromQuery
 from litestar.response import File, Stream
 from litestar.types import ASGIApp as LitestarApp
 from litestar.types import Receive, Scope, Send
-from litestar_tasks import Tasks, TasksPlugin, TasksScheduler, current_tasks
+from litestar_tasks import Tasks, TasksPlugin, TasksScheduler
 from tasks_core.asgi import ASGIApp
 
 from tests.conformance import harness
@@ -86,10 +86,10 @@ def _exception_handler(
 
 
 def _mount(routes: Mapping[str, Route]) -> BaseRouteHandler:
-    """Mount an application of its own, which knows nothing of tasks but the request's scheduler."""
+    """Mount an application of its own; its plugin tells what its exception handlers answer."""
     inner = Litestar(
         [_handler(path, route) for path, route in routes.items()],
-        dependencies={"tasks": Provide(current_tasks, sync_to_thread=False)},
+        plugins=[TasksPlugin()],
         logging_config=None,
         openapi_config=None,
     )

@@ -72,6 +72,12 @@ async def answer_itself(_request: StarletteRequest, _next: RequestResponseEndpoi
     return PlainTextResponse("itself")
 
 
+async def answer_with_tasks(_request: StarletteRequest, _next: RequestResponseEndpoint) -> Response:
+    schedule_in(current_tasks())
+    say("route returns")
+    return PlainTextResponse("itself")
+
+
 class SwallowError:
     """The same as a pure ASGI middleware."""
 
@@ -138,6 +144,7 @@ STACKS: dict[str, list[Callable[[ASGIApp], ASGIApp]]] = {
     "swallows-response-base": [dispatch(swallow_response)],
     "swallows-response": [SwallowResponse],
     "answers-itself": [dispatch(answer_itself)],
+    "answers-with-tasks": [dispatch(answer_with_tasks)],
     "wrong-host": [lambda app: TrustedHostMiddleware(app, allowed_hosts=["elsewhere.test"])],
 }
 

@@ -79,4 +79,4 @@ def tell_records() -> None:
     telling.addFilter(logging.Filter("tasks_core"))
     logging.getLogger().addHandler(telling)  # after the one above: what is told has been written
     if PACKAGE == "fastapi_tasks":
-        import_module("tasks_core._living").__dict__["WARN_EVERY"] = 0.1
+        import_module("tasks_core._runner").__dict__["WARN_EVERY"] = 0.1
