@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Union, cast, get_args, get_origin
 
+from litestar.di import Provide
 from litestar.exceptions import ImproperlyConfiguredException
 from tasks_core import TaskConfig, TaskRunner, TasksScheduler
 
-from ._access import NAME, provide_tasks
+from ._access import NAME
 
 if TYPE_CHECKING:
     from litestar.handlers import BaseRouteHandler
@@ -16,7 +18,11 @@ if TYPE_CHECKING:
 Merge = Callable[[Any], TaskConfig | None]
 
 
-class LayeredScheduler(TasksScheduler):
+class ProvideTasks(Provide):
+    """The plugin's dependency."""
+
+
+class LitestarScheduler(TasksScheduler):
     """A request's scheduler, with the settings of its handler's layers once that is known.
 
     Args:
@@ -63,19 +69,28 @@ def check_handler(handler: Any) -> None:  # noqa: ANN401 - of whatever kind
     for layer in handler.ownership_layers:
         check_opt(layer.opt or {}, str(layer))
     providers = handler.resolve_dependencies()
-    if providers.get(NAME) is not provide_tasks:
+    if not isinstance(providers.get(NAME), ProvideTasks):
         return  # the layer has a dependency of its own of this name, as it may
     functions = {handler.handler_name: handler, **providers}
     for name, function in functions.items():
         field = function.parsed_fn_signature.parameters.get(NAME)
         kind = None if field is None else field.annotation
-        if isinstance(kind, type) and not issubclass(TasksScheduler, kind):
+        if kind is not None and not _may_be_tasks(kind):
+            shown = kind.__name__ if isinstance(kind, type) else str(kind)
             msg = (
                 f'"{NAME}" is the parameter of {name} for the request\'s tasks, which TasksPlugin '
-                f"provides; it is annotated as {kind.__name__}. Annotate it with Tasks, or give it "
-                "another name."
+                f"provides; it is annotated as {shown}. Annotate it with Tasks, or give it another "
+                "name."
             )
             raise ImproperlyConfiguredException(msg)
+
+
+def _may_be_tasks(kind: object) -> bool:
+    """Whether a scheduler fits an annotation, as far as that can be told."""
+    origin = get_origin(kind) or kind
+    if origin in {Union, UnionType}:
+        return any(map(_may_be_tasks, get_args(kind)))
+    return not isinstance(origin, type) or issubclass(TasksScheduler, origin)
 
 
 def check_opt(opt: Mapping[str, Any], layer: str) -> None:

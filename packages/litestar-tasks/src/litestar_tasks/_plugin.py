@@ -10,11 +10,12 @@ from weakref import WeakSet
 from anyio import CancelScope
 from litestar.exceptions import ImproperlyConfiguredException, WebSocketDisconnect
 from litestar.plugins import InitPlugin, ReceiveRoutePlugin
-from tasks_core import RunnerSettings, TaskRunner
+from litestar.types import Scope
+from tasks_core import RunnerSettings, TaskRunner, TasksScheduler
 from tasks_core.asgi import ApplicationTasks, add_again, serve_route, tell_failure
 
-from ._access import NAME, provide_tasks
-from ._layers import LayeredScheduler, check_handler, check_opt, merge_layers
+from ._access import NAME
+from ._layers import LitestarScheduler, ProvideTasks, check_handler, check_opt, merge_layers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable
@@ -56,7 +57,7 @@ class TasksPlugin(InitPlugin, ReceiveRoutePlugin):
                 or something else than a `TaskConfig` in its ``opt`` under that name.
         """
         taken = app_config.dependencies.get(NAME)
-        if taken is provide_tasks:
+        if isinstance(taken, ProvideTasks):
             add_again(self._settings)
             return app_config
         if taken is not None:
@@ -66,7 +67,6 @@ class TasksPlugin(InitPlugin, ReceiveRoutePlugin):
             )
             raise ImproperlyConfiguredException(msg)
         check_opt(app_config.opt, "The application")
-        app_config.dependencies[NAME] = provide_tasks
         app_config.after_exception.append(_tell)  # pyright: ignore[reportUnknownMemberType]
         _Attached(self._settings, app_config)
         return app_config
@@ -95,6 +95,7 @@ class _Attached:
         self._merge = cache(merge_layers)
         self._app_config = app_config
         self._drained: WeakSet[TaskRunner] = WeakSet()
+        app_config.dependencies[NAME] = ProvideTasks(self._get_tasks, sync_to_thread=False)
         app_config.lifespan.insert(0, self._run)  # pyright: ignore[reportUnknownMemberType]
         app_config.on_startup.append(self._check)
 
@@ -132,11 +133,15 @@ class _Attached:
             raise ImproperlyConfiguredException(msg)
         self._tasks.started()
 
+    def _get_tasks(self, scope: Scope) -> TasksScheduler:
+        """Return the request's tasks, to a handler that asks for them."""
+        return self._tasks.get_here(lambda: self._merge(scope["route_handler"]))
+
     # Litestar types each message by itself, the core takes any mapping. A `cast` would do, but it
     # is a call for each request.
     def _serve(self, app: Any, scope: Any, receive: Any, send: Any) -> Awaitable[None]:  # noqa: ANN401
         """Give each request a scheduler, with the settings of its handler's layers."""
-        make = partial(LayeredScheduler, scope, self._merge)
+        make = partial(LitestarScheduler, scope, self._merge)
         return self._tasks.serve(app, scope, receive, send, (WebSocketDisconnect,), make)
 
 

@@ -11,7 +11,7 @@ from . import _report
 from ._backend import runs_here
 from ._exceptions import TaskAborted
 from ._state import PENDING
-from ._task import Task
+from ._task import Task, current
 from ._threads import Threads, call, call_in_thread, in_thread
 
 
@@ -53,13 +53,15 @@ async def execute(task: Task, refusal: Exception | None = None) -> None:
         _swallow(raised, task, scope)
     finally:
         backend.living.end(task)
+        current.set(None)
+        del task, scope  # what the function has raised may keep this frame, and the task has that
 
 
 async def _fail(task: Task, error: Exception, scope: CancelScope) -> None:
     """Let a task fail: the failure is logged, then handled (contract 4.2, 4.3)."""
     task._fail(error)
     _report.failed(task, error)
-    handler = task.config.on_error
+    handler, failure = task.config.on_error, None
     if handler is None:
         return
     try:
@@ -71,7 +73,7 @@ async def _fail(task: Task, error: Exception, scope: CancelScope) -> None:
             raise
         _report.handler_failed(task, error, failure)
     finally:
-        del error
+        del task, error, scope, failure  # as in `execute`
 
 
 def _swallow(raised: BaseException, task: Task, scope: CancelScope) -> None:

@@ -15,7 +15,7 @@ from ._config import TaskConfig
 from ._exceptions import Missing, MountedSettingsError, TasksUninitializedError
 from ._request import KEY, LAYER, ASGIApp, Message, Receive, Scope, Send, serve
 from ._runner import TaskRunner
-from ._scheduler import LayeredScheduler, TasksScheduler, current
+from ._scheduler import LayeredScheduler, TasksScheduler, current, found
 from ._settings import RunnerSettings, Settings
 
 REFUSALS: Final = (
@@ -84,6 +84,26 @@ class ApplicationTasks:
         if isinstance(tasks, TasksScheduler) and tasks._runner in self._runners:
             return tasks._runner
         return None
+
+    def get_here(self, layers: Callable[[], TaskConfig | None]) -> TasksScheduler:
+        """Return the tasks of the request that is being served here, by this application.
+
+        For a framework in which nothing of ours is around the application before its lifespan
+        runs, nor where it is mounted in another one with tasks: then its settings are a layer.
+
+        Args:
+            layers: Returns the settings of layers within the application.
+
+        Raises:
+            TasksUninitializedError: There are none; it says why.
+            MountedSettingsError: It is mounted, and has settings that are a runner's.
+        """
+        tasks = current.get(self._missing)
+        if isinstance(tasks, TasksScheduler) and tasks._runner not in self._runners:
+            config, inner = self.check_layer(), layers()
+            tasks = LayeredScheduler(tasks, config if inner is None else config.merge(inner))
+            current.set(tasks)
+        return found(tasks)
 
     def started(self) -> None:
         """Note that a lifespan has started: it can end from now on, no longer fail to start."""

@@ -376,15 +376,15 @@ class Task(Generic[P, R_co]):
         return self._id
 
     def _make_id(self) -> None:
-        if not self._id:
-            self._id = token_hex(16)
+        digits = token_hex(16)
+        self._id = self._id or digits  # a finaliser may have asked meanwhile
 
     def _make_started(self) -> Event:
         """Make the event; of threads that ask at the same time all get the same."""
         self._refuse_other_loops()
         with _making:
-            if self._started is None:
-                self._started = Event()
+            event = Event()
+            self._started = self._started or event
         if self._began_at is not None:  # `_begin` looks the other way round: one of the two sets it
             self._started.set()
         return self._started
@@ -457,7 +457,7 @@ class _Updates(AsyncIterator[Progress]):
             await self._task._until_changed(progress)
 
 
-current: ContextVar[Task] = ContextVar("tasks_core.current_task")
+current: ContextVar[Task | None] = ContextVar("tasks_core.current_task")
 
 
 def current_task() -> Task:

@@ -63,7 +63,9 @@ class Threads:
             await checkpoint()
         self._coming.popleft()
         call.queue = None
-        call.begin()
+        begin = call.begin
+        del call.begin  # it holds the task; and the frame in the thread the call
+        begin()
 
     def _put(self, call: _Call, queue: deque[_Call]) -> None:
         call.queue = queue
@@ -129,20 +131,26 @@ class _Call(CapacityLimiter):
 
 def in_thread(func: Callable[[], object], call: _Call) -> tuple[object]:
     """Call a function in its thread; wrapped, as trio takes no coroutine from a thread."""
+    context, call.context = call.context, None
     try:
-        return (func() if call.context is None else call.context.run(func),)
+        return (func() if context is None else context.run(func),)
     except KeyboardInterrupt as error:
         # Not Ctrl-C, which only ever reaches the main thread: a failure like any other (4.1).
         raise TaskAborted(type(error).__name__) from error
+    finally:
+        del context  # the task is its current one, and its error may keep this frame
 
 
 async def call(
     func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], threads: Threads
 ) -> Any:  # noqa: ANN401 - whatever the function returns
     """Call ``func`` where it belongs, and await what it returns if that can be awaited (2.1)."""
-    if is_async(func):
-        return await func(*args, **kwargs)
-    return await call_in_thread(func, args, kwargs, threads, lambda: None)
+    try:
+        if is_async(func):
+            return await func(*args, **kwargs)
+        return await call_in_thread(func, args, kwargs, threads, lambda: None)
+    finally:
+        del args  # they may hold the task, whose error may keep this frame
 
 
 async def call_in_thread(
@@ -154,4 +162,5 @@ async def call_in_thread(
 ) -> Any:  # noqa: ANN401 - whatever the function returns
     """Call a sync ``func`` in a thread; ``begin()`` is called just before."""
     result = await threads.run(partial(func, *args, **kwargs), begin)
+    del begin, args  # they may hold the task, whose error may keep this frame
     return await result if result is not None and isawaitable(result) else result
