@@ -8,7 +8,7 @@ from typing import Any, cast
 import litestar_tasks
 import pytest
 from anyio import Event
-from litestar import Controller, Litestar, Router, get
+from litestar import Controller, Litestar, Response, Router, asgi, get
 from litestar.config.app import AppConfig
 from litestar.di import NamedDependency
 from litestar.exceptions import ImproperlyConfiguredException
@@ -24,6 +24,7 @@ from litestar_tasks import (
     TasksUninitializedError,
     current_tasks,
 )
+from tasks_core import MountedSettingsError
 
 from tests.conformance.driver import serve
 
@@ -338,6 +339,47 @@ async def test_one_plugin_for_several_applications() -> None:
     async with serve(first):
         pass
     assert log == ["task", "closed"]
+
+
+def mounting(inner: Any) -> Any:
+    """Make an application with tasks in which another one is mounted."""
+
+    @asgi("/inner", is_mount=True, copy_scope=True)
+    async def mounted(scope: Any, receive: Any, send: Any) -> None:
+        await inner(scope, receive, send)
+
+    return application(mounted, plugins=[TasksPlugin(config=TaskConfig(name="outer", shield=True))])
+
+
+async def test_a_mounted_applications_settings_are_a_layer() -> None:
+    """3.3 They count over those of the application around it, and its own layers over these."""
+    config = TaskConfig(name="inner", run_on="always")
+    handler = get("/", opt={"tasks": TaskConfig(run_on="failure")})(storing.fn)
+    inner = application(handler, plugins=[TasksPlugin(config=config)])
+    async with serve(mounting(inner)) as server:
+        assert (await server.request("/inner")).status == 200
+    assert STORED.pop() == TaskConfig(name="inner", shield=True, run_on="failure")
+
+
+async def test_a_mounted_application_has_no_runner_of_its_own() -> None:
+    """3.3 What is a runner's, and so cannot apply to it, is refused."""
+    errors: list[Exception] = []
+
+    def answer(_: Any, error: Exception) -> Response[str]:
+        errors.append(error)
+        return Response("", status_code=500)
+
+    inner = application(
+        storing,
+        plugins=[TasksPlugin(thread_limit=3)],
+        exception_handlers={Exception: answer},
+    )
+    async with serve(mounting(inner)) as server:
+        assert (await server.request("/inner")).status == 500
+    (error,) = errors
+    assert isinstance(error, MountedSettingsError)
+    assert "thread_limit" in str(error)
+    assert not STORED
 
 
 def test_names() -> None:
