@@ -5,10 +5,13 @@ tasks-core's, re-exported here so that users import from one package.
 """
 
 from tasks_core import (
+    BacklogFullError,
+    MountedSettingsError,
     NoCurrentTaskError,
     Phase,
     PhaseScheduler,
     Progress,
+    Retry,
     RunnerClosedError,
     RunnerSettings,
     RunOn,
@@ -18,6 +21,7 @@ from tasks_core import (
     TaskConfig,
     TaskErrorHandler,
     TaskFailed,
+    TaskObserver,
     TaskRecord,
     TaskRegistry,
     TasksAlreadyAddedError,
@@ -27,6 +31,8 @@ from tasks_core import (
     TasksScheduler,
     TaskState,
     TasksUninitializedError,
+    TaskTimedOut,
+    Updates,
     current_task,
     current_tasks,
 )
@@ -35,10 +41,13 @@ from ._access import Tasks
 from ._plugin import TasksPlugin
 
 __all__ = [
+    "BacklogFullError",
+    "MountedSettingsError",
     "NoCurrentTaskError",
     "Phase",
     "PhaseScheduler",
     "Progress",
+    "Retry",
     "RunOn",
     "RunnerClosedError",
     "RunnerSettings",
@@ -48,17 +57,20 @@ __all__ = [
     "TaskConfig",
     "TaskErrorHandler",
     "TaskFailed",
+    "TaskObserver",
     "TaskRecord",
     "TaskRegistry",
     "TaskSettings",
     "TaskSkipped",
     "TaskState",
+    "TaskTimedOut",
     "Tasks",
     "TasksAlreadyAddedError",
     "TasksError",
     "TasksPlugin",
     "TasksScheduler",
     "TasksUninitializedError",
+    "Updates",
     "current_task",
     "current_tasks",
 ]

@@ -1,0 +1,152 @@
+"""The attempts of a task that has a timeout, a retry, or observers (contract 9.1 to 9.7)."""
+
+from __future__ import annotations
+
+from functools import partial
+from inspect import isawaitable, iscoroutine
+from types import TracebackType
+from typing import Any
+
+from anyio import CancelScope, current_time, get_cancelled_exc_class
+from anyio.lowlevel import checkpoint
+
+from . import _report
+from ._config import Retry
+from ._exceptions import TaskTimedOut
+from ._function import describe
+from ._task import Task
+from ._threads import call_in_thread
+from ._traceback import users_part
+
+
+class Attempts:
+    """All attempts of a task.
+
+    Args:
+        task: The task.
+        scope: The scope that cancels it.
+    """
+
+    def __init__(self, task: Task, scope: CancelScope) -> None:
+        self._task = task
+        self._scope = scope
+        self._count = 0
+        # Within a retry: its scope, which ends the wait for another attempt; what the last attempt
+        # has raised, while none follows; and what lets none follow, a cancellation.
+        self._retrying = scope
+        self._failed: Exception | None = None
+        self._traceback: TracebackType | None = None
+        self._ended: BaseException | None = None
+
+    async def run(self) -> Any:  # noqa: ANN401 - what the function, or the retry, returns
+        """Make the first attempt, and others as the task's retry wants them."""
+        retry = self._task.config.retry
+        return await (self._attempt() if retry is None else self._retry(retry))
+
+    def stop(self) -> None:
+        """Let no other attempt follow: a shutdown cancels, and spares what runs (contract 9.6)."""
+        if self._failed is not None:
+            self._retrying.cancel()
+
+    async def _retry(self, retry: Retry) -> Any:  # noqa: ANN401 - as above
+        task, others, failed = self._task, self._task._runner._retrying, None
+        others[task] = self
+        try:
+            with task._backend.scope_type() as self._retrying:
+                try:
+                    made = retry(self._again)
+                    _refuse_sync(made, retry)
+                    return await made
+                finally:
+                    failed = self._failed
+                    if failed is not None:
+                        # Without the frames of who retries, which often hold the error themselves.
+                        failed.__traceback__ = self._traceback
+        finally:
+            del others[task]
+            # Who retries may have kept a reference to this.
+            self._failed = self._ended = self._traceback = None
+            del self._task
+        if self._scope.cancel_called or failed is None:
+            await checkpoint()
+        raise failed
+
+    async def _again(self) -> Any:  # noqa: ANN401 - as above
+        if self._ended is not None:
+            with CancelScope(shield=True):
+                await checkpoint()  # who calls it for ever holds up nobody else
+            raise self._ended
+        try:
+            if self._failed is not None:
+                await self._go_on(self._failed)
+            return await self._attempt()
+        except Exception as error:
+            error.__traceback__ = self._traceback = users_part(error.__traceback__)
+            self._failed = error
+            raise
+        except BaseException as raised:
+            self._ended = raised
+            raise
+
+    async def _go_on(self, failed: Exception) -> None:
+        """Begin another attempt after one that has failed, unless none may follow."""
+        backend = self._task._backend
+        if self._task._runner._cancels:
+            self._retrying.cancel()
+        await checkpoint()
+        if backend.cancelled_from_outside():  # and who retries has caught that
+            raise get_cancelled_exc_class()
+        _report.retrying(self._task, self._count, failed)
+        self._failed = None
+
+    async def _attempt(self) -> Any:  # noqa: ANN401 - as above
+        timeout = self._task.config.timeout
+        if timeout is None:
+            return await self._call(None)
+        cut: BaseException | None = None
+        with self._task._backend.scope_type() as limit:
+            try:
+                return await self._call(limit)
+            except BaseException as raised:
+                cut = raised
+                raise
+        if self._scope.cancel_called:  # at the same time, and that is what counts
+            await checkpoint()
+        if cut is not None:
+            cut.__traceback__ = users_part(cut.__traceback__)
+        raise TaskTimedOut(self._task.name, timeout) from cut
+
+    async def _call(self, limit: CancelScope | None) -> Any:  # noqa: ANN401 - as above
+        task, begin = self._task, partial(self._begin, limit)
+        if task._is_async:
+            begin()
+            return await task.func(*task.args, **task.kwargs)
+        return await call_in_thread(task.func, task.args, task.kwargs, task._backend.threads, begin)
+
+    def _begin(self, limit: CancelScope | None) -> None:
+        """Note that an attempt begins; just before the function is called."""
+        task, observers = self._task, self._task._runner._observers
+        self._count += 1
+        task._attempt = self._count
+        if self._count == 1:
+            task._begin()
+            if observers.active:
+                observers.begun(task)
+        elif observers.active:
+            observers.changed(task)
+        if limit is not None and task.config.timeout is not None:
+            limit.deadline = current_time() + task.config.timeout
+
+
+def _refuse_sync(made: object, retry: object) -> None:
+    """Refuse what only hands the first attempt through, as a caller of sync functions does."""
+    is_attempt = iscoroutine(made) and made.cr_code is Attempts._again.__code__
+    if is_attempt:
+        made.close()
+    if is_attempt or not isawaitable(made):
+        msg = (
+            f"retry must be async, and {describe(retry)} is not: pass a caller such as "
+            "stamina.AsyncRetryingCaller(attempts=3).on(ConnectionError), or "
+            "tenacity.AsyncRetrying(...)"
+        )
+        raise TypeError(msg)
