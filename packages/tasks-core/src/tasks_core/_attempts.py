@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from inspect import isawaitable, iscoroutine
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 from anyio import CancelScope, current_time, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint
@@ -67,9 +67,9 @@ class Attempts:
             # Who retries may have kept a reference to this.
             self._failed = self._ended = self._traceback = None
             del self._task
-        if self._scope.cancel_called or failed is None:
+        if self._scope.cancel_called:
             await checkpoint()
-        raise failed
+        raise cast("Exception", failed)  # only after a failure anything ends its scope
 
     async def _again(self) -> Any:  # noqa: ANN401 - as above
         if self._ended is not None:
@@ -140,13 +140,12 @@ class Attempts:
 
 def _refuse_sync(made: object, retry: object) -> None:
     """Refuse what only hands the first attempt through, as a caller of sync functions does."""
-    is_attempt = iscoroutine(made) and made.cr_code is Attempts._again.__code__
-    if is_attempt:
+    if iscoroutine(made) and made.cr_code is Attempts._again.__code__:
         made.close()
-    if is_attempt or not isawaitable(made):
-        msg = (
-            f"retry must be async, and {describe(retry)} is not: pass a caller such as "
-            "stamina.AsyncRetryingCaller(attempts=3).on(ConnectionError), or "
-            "tenacity.AsyncRetrying(...)"
-        )
-        raise TypeError(msg)
+    elif isawaitable(made):
+        return
+    msg = (
+        f"retry must be async, and {describe(retry)} is not: pass a caller such as "
+        "stamina.AsyncRetryingCaller(attempts=3).on(ConnectionError), or tenacity.AsyncRetrying()"
+    )
+    raise TypeError(msg)
