@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from functools import partial
 from inspect import isawaitable, iscoroutine
+from math import inf
 from types import TracebackType
 from typing import Any, cast
 
-from anyio import CancelScope, current_time, get_cancelled_exc_class
+from anyio import (
+    CancelScope,
+    current_effective_deadline,
+    current_time,
+    get_cancelled_exc_class,
+)
 from anyio.lowlevel import checkpoint
 
 from . import _report
 from ._config import Retry
-from ._exceptions import TaskTimedOut
+from ._exceptions import TaskAborted, TaskTimedOut
 from ._function import describe
 from ._task import Task
 from ._threads import call_in_thread
@@ -32,11 +38,13 @@ class Attempts:
         self._scope = scope
         self._count = 0
         # Within a retry: its scope, which ends the wait for another attempt; what the last attempt
-        # has raised, while none follows; and what lets none follow, a cancellation.
+        # has raised, with the users' part of its traceback; that as a failure, while no attempt
+        # follows; and whether none may follow.
         self._retrying = scope
-        self._failed: Exception | None = None
+        self._last: BaseException | None = None
         self._traceback: TracebackType | None = None
-        self._ended: BaseException | None = None
+        self._failed: Exception | None = None
+        self._ended = False
 
     async def run(self) -> Any:  # noqa: ANN401 - what the function, or the retry, returns
         """Make the first attempt, and others as the task's retry wants them."""
@@ -59,34 +67,48 @@ class Attempts:
                     return await made
                 finally:
                     failed = self._failed
-                    if failed is not None:
+                    if self._last is not None:
                         # Without the frames of who retries, which often hold the error themselves.
-                        failed.__traceback__ = self._traceback
+                        self._last.__traceback__ = self._traceback
         finally:
             del others[task]
             # Who retries may have kept a reference to this.
-            self._failed = self._ended = self._traceback = None
+            self._failed = self._last = self._traceback = None
             del self._task
         if self._scope.cancel_called:
             await checkpoint()
         raise cast("Exception", failed)  # only after a failure anything ends its scope
 
     async def _again(self) -> Any:  # noqa: ANN401 - as above
-        if self._ended is not None:
+        if self._ended and self._last is not None:
             with CancelScope(shield=True):
                 await checkpoint()  # who calls it for ever holds up nobody else
-            raise self._ended
+            raise self._last
+        if self._failed is not None:
+            await self._go_on(self._failed)
         try:
-            if self._failed is not None:
-                await self._go_on(self._failed)
             return await self._attempt()
-        except Exception as error:
-            error.__traceback__ = self._traceback = users_part(error.__traceback__)
-            self._failed = error
-            raise
         except BaseException as raised:
-            self._ended = raised
+            self._last = raised
+            raised.__traceback__ = self._traceback = users_part(raised.__traceback__)
+            self._failed = self._as_failure(raised)
+            if self._failed is None:
+                self._ended = True
+            elif self._task._runner._cancels:
+                self._retrying.cancel()  # which has come meanwhile: nobody waits for another one
             raise
+
+    def _as_failure(self, raised: BaseException) -> Exception | None:
+        """Return what an attempt has raised, as a failure; ``None`` if no other one may follow."""
+        if isinstance(raised, Exception):
+            return raised
+        # A scope may be the retry's own, around one attempt; `_go_on` sees whether it is left.
+        in_force = (
+            current_effective_deadline() == -inf or self._task._backend.cancelled_from_outside()
+        )
+        if in_force and isinstance(raised, get_cancelled_exc_class()):
+            return TaskAborted(type(raised).__name__)
+        return None
 
     async def _go_on(self, failed: Exception) -> None:
         """Begin another attempt after one that has failed, unless none may follow."""
@@ -104,17 +126,20 @@ class Attempts:
         if timeout is None:
             return await self._call(None)
         cut: BaseException | None = None
-        with self._task._backend.scope_type() as limit:
-            try:
-                return await self._call(limit)
-            except BaseException as raised:
-                cut = raised
-                raise
-        if self._scope.cancel_called:  # at the same time, and that is what counts
-            await checkpoint()
-        if cut is not None:
-            cut.__traceback__ = users_part(cut.__traceback__)
-        raise TaskTimedOut(self._task.name, timeout) from cut
+        try:
+            with self._task._backend.scope_type() as limit:
+                try:
+                    return await self._call(limit)
+                except BaseException as raised:
+                    cut = raised
+                    raise
+            if self._scope.cancel_called:  # at the same time, and that is what counts
+                await checkpoint()
+            if cut is not None:
+                cut.__traceback__ = users_part(cut.__traceback__)
+            raise TaskTimedOut(self._task.name, timeout) from cut
+        finally:
+            del cut  # its traceback has this frame
 
     async def _call(self, limit: CancelScope | None) -> Any:  # noqa: ANN401 - as above
         task, begin = self._task, partial(self._begin, limit)
