@@ -13,11 +13,13 @@ LONG: Final = 3.0
 
 _trios_clock: Final = trio.testing.MockClock(rate=1.0)  # which goes on by itself, too
 
-on_a_clock: Final = pytest.mark.parametrize(
-    "anyio_backend",
-    ["asyncio", pytest.param(("trio", {"clock": _trios_clock}), id="trio")],
+
+@pytest.fixture(
+    params=["asyncio", pytest.param(("trio", {"clock": _trios_clock}), id="trio")],
 )
-"""Both event loops, with a clock that `forward` can put forward."""
+def with_clock(request: pytest.FixtureRequest) -> Any:
+    """Both event loops, for a module that says ``anyio_backend = with_clock``."""
+    return request.param
 
 
 def forward(seconds: float = LONG) -> None:

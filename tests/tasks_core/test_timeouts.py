@@ -24,7 +24,7 @@ from tasks_core import (
     TaskTimedOut,
 )
 
-from tests.tasks_core.clock import LONG, forward, on_a_clock
+from tests.tasks_core.clock import LONG, forward, with_clock
 from tests.tasks_core.stage import (
     GUARD,
     SomeError,
@@ -37,7 +37,8 @@ from tests.tasks_core.stage import (
     until_cancelled,
 )
 
-pytestmark = [pytest.mark.anyio, on_a_clock]
+pytestmark = pytest.mark.anyio
+anyio_backend = with_clock
 
 
 class Cut:
