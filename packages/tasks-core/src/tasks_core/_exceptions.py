@@ -209,12 +209,12 @@ class BacklogFullError(TasksError, RuntimeError):
     Since 0.1.0.
     """
 
-    def __init__(self, name: str, key: str, waiting: int) -> None:
-        super().__init__(name, key, waiting)
+    def __init__(self, name: str, key: str, shown: str, waiting: int) -> None:
+        super().__init__(name, key, shown, waiting)
         self.key: str = key
 
     def __str__(self) -> str:
-        name, key, waiting = self.args
+        name, _, key, waiting = self.args
         return (
             f"Task {name} was refused: the limit of the key {key} is reached, and {waiting} of its "
             "tasks wait already. Schedule it later, or answer that there is too much to do."

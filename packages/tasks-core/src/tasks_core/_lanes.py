@@ -66,7 +66,7 @@ class Lanes:
             waiting = lane.living - len(lane.running)
             if waiting >= config.backlog + max(0, config.limit - len(lane.running)):
                 key = describe(task.func) if config.key is None else config.key
-                raise BacklogFullError(escape(task.name), escape(key), waiting)
+                raise BacklogFullError(escape(task.name), key, escape(key), waiting)
         self._lanes[index] = task._lane = lane
         lane.living += 1
         lane.last = task
@@ -112,6 +112,6 @@ def _find_twin(task: Task, lane: Lane | None, living: Iterable[Task]) -> Task | 
                 return one
     if task.config.key is None:
         for one in living:  # which is not counted, as nothing is set for it
-            if one._lane is None and one.func is task.func and not one._is_over:
+            if one._lane is None and not one._is_over and identify(one.func) == function:
                 return one
     return None

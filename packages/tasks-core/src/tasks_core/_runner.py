@@ -298,6 +298,7 @@ class TaskRunner(Scheduler):
                     backend.living.end(task)
                 else:
                     backend.call_soon(partial(backend.living.cancel, task))
+                    self._leave(task)  # others of its key must not wait for that
             self.registry._living.remove(backend.living)
         self._others = ()
         _report.unfinished(left)
@@ -425,10 +426,15 @@ class TaskRunner(Scheduler):
             if self._observers.active:
                 self._observers.ended(task)
         finally:
-            if task._lane is not None:
-                with self._lock:
-                    due = self._lanes.leave(task, task._lane)
-                self._start_due(due)
+            self._leave(task)
+
+    def _leave(self, task: Task) -> None:
+        """Count a task no longer, and let those run whose turn has come by that."""
+        lane, task._lane = task._lane, None
+        if lane is not None:
+            with self._lock:
+                due = self._lanes.leave(task, lane)
+            self._start_due(due)
 
     def _start_due(self, tasks: Sequence[Task]) -> None:
         if self._due is not None:  # one that was started has ended meanwhile
