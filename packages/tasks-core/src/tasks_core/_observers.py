@@ -65,15 +65,20 @@ class Observers:
         """Tell of a new task, in any thread."""
         with self._changing:
             self._telling[task] = False
-        for observer in self._observers:
-            if task._state is PENDING:  # or an observer has cancelled it
-                _guard(observer, task, partial(observer, task))
-        self.changed(task)
-        with self._changing:
-            has_ended = self._telling.pop(task)
-        if has_ended:
-            with suppress(LoopEndedError):
-                task._backend.act(partial(self.ended, task))
+        try:
+            for observer in self._observers:
+                if task._state is PENDING:  # or an observer has cancelled it
+                    _guard(observer, task, partial(observer, task))
+            self.changed(task)
+        except BaseException:  # Ctrl-C: nobody has the task, and nobody will start it
+            task.cancel()
+            raise
+        finally:
+            with self._changing:
+                has_ended = self._telling.pop(task)
+            if has_ended:
+                with suppress(LoopEndedError):
+                    task._backend.act(partial(self.ended, task))
 
     def begun(self, task: Task) -> None:
         """Tell that a task begins, in its context."""
