@@ -105,7 +105,7 @@ class Observers:
     def changed(self, task: Task) -> None:
         """Tell the readers of a step, or of a report."""
         with self._changing:
-            readers = list(self._readers)
+            readers = [reader for reader in self._readers if not reader._closed]
             self.active = bool(self._observers or readers)
         for reader in readers:
             reader._note(task)
