@@ -51,6 +51,11 @@ async def until_cancelled(begun: Event | None = None) -> None:
     await sleep_forever()
 
 
+def states(*tasks: Task) -> list[str]:
+    """Return what has become of tasks so far."""
+    return [str(task.state) for task in tasks]
+
+
 def records(caplog: pytest.LogCaptureFixture, level: str = "") -> list[LogRecord]:
     """Return the records of the logger ``tasks_core``, those of a level or all."""
     ours = [record for record in caplog.records if record.name == "tasks_core"]

@@ -6,10 +6,13 @@ so that users import from one package.
 """
 
 from tasks_core import (
+    BacklogFullError,
+    MountedSettingsError,
     NoCurrentTaskError,
     Phase,
     PhaseScheduler,
     Progress,
+    Retry,
     RunnerClosedError,
     RunnerSettings,
     RunOn,
@@ -19,6 +22,7 @@ from tasks_core import (
     TaskConfig,
     TaskErrorHandler,
     TaskFailed,
+    TaskObserver,
     TaskRecord,
     TaskRegistry,
     TasksAlreadyAddedError,
@@ -28,6 +32,8 @@ from tasks_core import (
     TasksScheduler,
     TaskState,
     TasksUninitializedError,
+    TaskTimedOut,
+    Updates,
     current_task,
     current_tasks,
 )
@@ -36,10 +42,13 @@ from ._access import Tasks
 from ._plugin import TasksPlugin
 
 __all__ = [
+    "BacklogFullError",
+    "MountedSettingsError",
     "NoCurrentTaskError",
     "Phase",
     "PhaseScheduler",
     "Progress",
+    "Retry",
     "RunOn",
     "RunnerClosedError",
     "RunnerSettings",
@@ -49,17 +58,20 @@ __all__ = [
     "TaskConfig",
     "TaskErrorHandler",
     "TaskFailed",
+    "TaskObserver",
     "TaskRecord",
     "TaskRegistry",
     "TaskSettings",
     "TaskSkipped",
     "TaskState",
+    "TaskTimedOut",
     "Tasks",
     "TasksAlreadyAddedError",
     "TasksError",
     "TasksPlugin",
     "TasksScheduler",
     "TasksUninitializedError",
+    "Updates",
     "current_task",
     "current_tasks",
 ]

@@ -6,10 +6,13 @@ one package.
 """
 
 from tasks_core import (
+    BacklogFullError,
+    MountedSettingsError,
     NoCurrentTaskError,
     Phase,
     PhaseScheduler,
     Progress,
+    Retry,
     RunnerClosedError,
     RunnerSettings,
     RunOn,
@@ -19,6 +22,7 @@ from tasks_core import (
     TaskConfig,
     TaskErrorHandler,
     TaskFailed,
+    TaskObserver,
     TaskRecord,
     TaskRegistry,
     TasksAlreadyAddedError,
@@ -28,6 +32,8 @@ from tasks_core import (
     TasksScheduler,
     TaskState,
     TasksUninitializedError,
+    TaskTimedOut,
+    Updates,
     current_task,
     current_tasks,
 )
@@ -36,10 +42,13 @@ from ._access import get_tasks
 from ._attach import add_tasks
 
 __all__ = [
+    "BacklogFullError",
+    "MountedSettingsError",
     "NoCurrentTaskError",
     "Phase",
     "PhaseScheduler",
     "Progress",
+    "Retry",
     "RunOn",
     "RunnerClosedError",
     "RunnerSettings",
@@ -49,15 +58,18 @@ __all__ = [
     "TaskConfig",
     "TaskErrorHandler",
     "TaskFailed",
+    "TaskObserver",
     "TaskRecord",
     "TaskRegistry",
     "TaskSettings",
     "TaskSkipped",
     "TaskState",
+    "TaskTimedOut",
     "TasksAlreadyAddedError",
     "TasksError",
     "TasksScheduler",
     "TasksUninitializedError",
+    "Updates",
     "add_tasks",
     "current_task",
     "current_tasks",

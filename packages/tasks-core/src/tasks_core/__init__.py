@@ -14,7 +14,11 @@ The map, in the order of who may know whom; each module knows only those before 
     _task                  one scheduled call, and what becomes of it
     _memory                what is kept of a task that has ended
     _report                all that is logged
+    _observers             who is told of each step
     _registry              finding what lives, and what is remembered
+    _lanes                 tasks that are counted by a key
+    _traceback             which part of a traceback is the users'
+    _attempts              calling the function with a timeout, or again
     _execution             one task from its first step to its last
     _scheduler             one request's view: schedule, reach the phases
     _runner                the application's: owns the tasks, drains at shutdown
@@ -26,8 +30,9 @@ The map, in the order of who may know whom; each module knows only those before 
 The promises that all of this keeps have numbers, see ``docs/semantics.md``.
 """
 
-from ._config import RunOn, TaskConfig, TaskErrorHandler, TaskSettings
+from ._config import Retry, RunOn, TaskConfig, TaskErrorHandler, TaskSettings
 from ._exceptions import (
+    BacklogFullError,
     MountedSettingsError,
     NoCurrentTaskError,
     RunnerClosedError,
@@ -38,7 +43,9 @@ from ._exceptions import (
     TasksError,
     TaskSkipped,
     TasksUninitializedError,
+    TaskTimedOut,
 )
+from ._observers import TaskObserver, Updates
 from ._phase import Phase
 from ._record import Progress, TaskRecord
 from ._registry import TaskRegistry
@@ -49,11 +56,13 @@ from ._state import TaskState
 from ._task import Task, current_task
 
 __all__ = [
+    "BacklogFullError",
     "MountedSettingsError",
     "NoCurrentTaskError",
     "Phase",
     "PhaseScheduler",
     "Progress",
+    "Retry",
     "RunOn",
     "RunnerClosedError",
     "RunnerSettings",
@@ -64,16 +73,19 @@ __all__ = [
     "TaskConfig",
     "TaskErrorHandler",
     "TaskFailed",
+    "TaskObserver",
     "TaskRecord",
     "TaskRegistry",
     "TaskRunner",
     "TaskSettings",
     "TaskSkipped",
     "TaskState",
+    "TaskTimedOut",
     "TasksAlreadyAddedError",
     "TasksError",
     "TasksScheduler",
     "TasksUninitializedError",
+    "Updates",
     "current_task",
     "current_tasks",
 ]

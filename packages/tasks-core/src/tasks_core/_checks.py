@@ -37,28 +37,25 @@ def check_amount(name: str, value: object) -> None:
         raise ValueError(msg)
 
 
-def check_text(name: str, value: object) -> str | None:
-    """Return a text as a plain one, if there is one: an enum's member may be a string too."""
-    if value is None or type(value) is str:
-        return value
+def check_text(name: str, value: object) -> str:
+    """Return a text as a plain one: an enum's member may be a string too."""
     if not isinstance(value, str):
         msg = f"{name} must be a string, not {type(value).__name__}: pass str(...) of it"
         raise TypeError(msg)
-    return str.__str__(value)
+    return value if type(value) is str else str.__str__(value)
 
 
-def check_flag(name: str, value: object) -> None:
-    """Refuse what is neither set nor unset."""
-    if not (value is None or isinstance(value, int)):
+def check_flag(name: str, value: object) -> object:
+    """Return what is set or not."""
+    if not isinstance(value, int):
         msg = f"{name} must be true or false, not {type(value).__name__}"
         raise TypeError(msg)
+    return value
 
 
-def check_callable(name: str, value: object, *, takes: str) -> None:
-    """Refuse what cannot be called."""
-    if value is not None and not callable(value):
-        msg = (
-            f"{name} must be callable, not {type(value).__name__}: "
-            f"pass a function that takes {takes}"
-        )
+def check_callable(name: str, value: object, *, remedy: str) -> object:
+    """Return what can be called."""
+    if not callable(value):
+        msg = f"{name} must be callable, not {type(value).__name__}: {remedy}"
         raise TypeError(msg)
+    return value

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypedDict, cast, get_args
+from functools import partial
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    Protocol,
+    Self,
+    TypeAlias,
+    TypedDict,
+    get_args,
+)
 
-from ._checks import check_callable, check_flag, check_text
+from ._checks import check_callable, check_count, check_flag, check_seconds, check_text
+from ._function import describe, fits
 
 if TYPE_CHECKING:
     from ._task import Task
@@ -20,6 +31,27 @@ TaskErrorHandler: TypeAlias = "Callable[[Task[..., Any], Exception], object]"
 """Called with a failed task and what it raised, sync or async (contract 4.3)."""
 
 
+class Retry(Protocol):
+    """Makes attempts of a task, as many as it likes (contract 9.5).
+
+    ``stamina.AsyncRetryingCaller(attempts=3).on(httpx.TransportError)`` is one, and so are
+    ``tenacity.AsyncRetrying(...)`` and any async function of this shape.
+
+    Since 0.1.0.
+    """
+
+    async def __call__(self, attempt: Callable[[], Awaitable[Any]], /) -> Any:  # noqa: ANN401
+        """Call ``attempt()`` until it succeeds or enough is enough.
+
+        Args:
+            attempt: Makes one attempt: returns what the function returns, raises what it raises.
+
+        Returns:
+            What the task returns. What is raised at last is what the task raises.
+        """
+        ...
+
+
 class TaskSettings(TypedDict, total=False):
     """The settings of a task, as every ``.task(...)`` takes them: see `TaskConfig`.
 
@@ -30,6 +62,13 @@ class TaskSettings(TypedDict, total=False):
     shield: bool | None
     on_error: TaskErrorHandler | None
     run_on: RunOn | None
+    timeout: float | None
+    retry: Retry | None
+    key: str | None
+    unique: bool | None
+    limit: int | None
+    backlog: int | None
+    daemon: bool | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +82,23 @@ class TaskConfig:
         on_error: Called with the task and its error after the failure was logged. Default: none.
         run_on: For tasks of the later phases, the outcome of the request after which they run:
             ``"success"``, ``"failure"`` or ``"always"``. Default: ``"success"``.
+        timeout: Seconds that an attempt may take, from its beginning; then it is cancelled, and
+            has failed with a `TaskTimedOut` (contract 9.1). Default: without limit.
+        retry: Calls the function again where that fails: see `Retry`. Default: it is called once.
+        key: What tasks are counted by, for the three that follow; the application's tasks in this
+            process are. Default: the function, by its qualified name.
+        unique: Whether ``schedule`` returns the task of the same function and key that lives, if
+            there is one, and makes none (contract 9.8). Default: no.
+        limit: How many tasks of the key run at a time; the others wait their turn. Default: any
+            number.
+        backlog: How many tasks of the key may wait, where there is a ``limit``; one more raises a
+            `BacklogFullError` (contract 9.11). Default: any number.
+        daemon: Whether the task lives as long as the process, a listener for instance: a shutdown
+            cancels it at once, shielded or not (contract 5.8). Default: no.
 
     Raises:
-        TypeError: ``name`` is no string, ``shield`` no boolean, or ``on_error`` cannot be called.
-        ValueError: ``run_on`` is none of the three.
+        TypeError: A setting is of the wrong type, or cannot be called as it will be.
+        ValueError: ``run_on`` is none of the three, or a number is out of its range.
 
     Since 0.1.0.
     """
@@ -55,18 +107,20 @@ class TaskConfig:
     shield: bool | None = None
     on_error: TaskErrorHandler | None = None
     run_on: RunOn | None = None
+    timeout: float | None = None
+    retry: Retry | None = None
+    key: str | None = None
+    unique: bool | None = None
+    limit: int | None = None
+    backlog: int | None = None
+    daemon: bool | None = None
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later, far from the caller (contract 2.2)."""
-        name = check_text("name", self.name)
-        if name is not self.name:
-            object.__setattr__(self, "name", name)
-        check_flag("shield", self.shield)
-        check_callable("on_error", self.on_error, takes="(task, error)")
-        run_on = cast("object", self.run_on)
-        if run_on is not None and run_on not in _OUTCOMES:
-            msg = f'run_on must be "success", "failure" or "always", not {run_on!r}'
-            raise ValueError(msg)
+        for name, check in _CHECKS.items():
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, check(name, value))
 
     def __deepcopy__(self, memo: object) -> Self:
         """Return itself: it is immutable, and what it refers to must not be copied with it."""
@@ -74,8 +128,8 @@ class TaskConfig:
 
     @property
     def shielded(self) -> bool:
-        """Whether the task is shielded: `shield`, with its default applied."""
-        return bool(self.shield)
+        """Whether a shutdown waits for the task: `shield`, unless it is a `daemon`."""
+        return bool(self.shield) and not self.daemon
 
     def merge(self, other: Self) -> Self:
         """Return a new config: ``other``'s value where it sets one, else this one's.
@@ -87,3 +141,35 @@ class TaskConfig:
             value = getattr(other, name)
             object.__setattr__(merged, name, getattr(self, name) if value is None else value)
         return merged
+
+
+def _check_outcome(name: str, value: object) -> object:
+    if value not in _OUTCOMES:
+        msg = f'{name} must be "success", "failure" or "always", not {value!r}'
+        raise ValueError(msg)
+    return value
+
+
+def _check_retry(name: str, value: object) -> object:
+    check_callable(name, value, remedy=_RETRY)
+    if not fits(value, (None,)):
+        msg = f"{name} must take an attempt, and {describe(value)} does not: {_RETRY}"
+        raise TypeError(msg)
+    return value
+
+
+_RETRY = "pass a caller such as stamina.AsyncRetryingCaller(attempts=3).on(ConnectionError)"
+
+_CHECKS: dict[str, Callable[[str, object], object]] = {
+    "name": check_text,
+    "shield": check_flag,
+    "on_error": partial(check_callable, remedy="pass a function that takes (task, error)"),
+    "run_on": _check_outcome,
+    "timeout": check_seconds,
+    "retry": _check_retry,
+    "key": check_text,
+    "unique": check_flag,
+    "limit": partial(check_count, of="tasks", least=1),
+    "backlog": partial(check_count, of="tasks", least=0),
+    "daemon": check_flag,
+}

@@ -185,6 +185,42 @@ class TaskFailed(TasksError):  # noqa: N818 - the state's name
         return f"{self.kind}: {self.text}"
 
 
+class TaskTimedOut(TasksError, TimeoutError):  # noqa: N818 - as the built-in one
+    """An attempt of a task took longer than its ``timeout`` (contract 9.1).
+
+    Its cause says where the function was.
+
+    Since 0.1.0.
+    """
+
+    def __init__(self, name: str, timeout: float) -> None:
+        super().__init__(name, timeout)
+
+    def __str__(self) -> str:
+        return f"task {self.args[0]} took longer than its timeout of {self.args[1]:g} s"
+
+
+class BacklogFullError(TasksError, RuntimeError):
+    """A task was refused: as many of its key as its ``backlog`` allows wait already (9.11).
+
+    Attributes:
+        key: The key.
+
+    Since 0.1.0.
+    """
+
+    def __init__(self, name: str, key: str, shown: str, waiting: int) -> None:
+        super().__init__(name, key, shown, waiting)
+        self.key: str = key
+
+    def __str__(self) -> str:
+        name, _, key, waiting = self.args
+        return (
+            f"Task {name} was refused: the limit of the key {key} is reached, and {waiting} of its "
+            "tasks wait already. Schedule it later, or answer that there is too much to do."
+        )
+
+
 class TaskCancelled(TasksError):  # noqa: N818 - the state's name
     """`Task.wait` was called on a task that was cancelled (contract 2.6).
 

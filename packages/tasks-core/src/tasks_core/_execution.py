@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import cast
 
 from anyio import CancelScope, get_cancelled_exc_class
 
 from . import _report
+from ._attempts import Attempts
 from ._backend import runs_here
 from ._exceptions import TaskAborted
 from ._state import PENDING
 from ._task import Task, current
-from ._threads import Threads, call, call_in_thread, in_thread
+from ._threads import call, call_in_thread
+from ._traceback import users_part
 
 
 async def execute(task: Task, refusal: Exception | None = None) -> None:
@@ -24,7 +25,7 @@ async def execute(task: Task, refusal: Exception | None = None) -> None:
     """
     if task._state is not PENDING:
         return  # cancelled before its first step
-    func, backend = task.func, task._backend
+    func, config, backend = task.func, task.config, task._backend
     scope = backend.scope_type(shield=True)
     backend.living.enter(task, scope)
     try:
@@ -32,7 +33,13 @@ async def execute(task: Task, refusal: Exception | None = None) -> None:
             try:
                 if refusal is not None:
                     raise refusal  # noqa: TRY301 - it is as if the function had raised it
-                if task._is_async:  # as `call` does it, without one more coroutine a task
+                if (
+                    config.timeout is not None
+                    or config.retry is not None
+                    or task._runner._observers.active
+                ):
+                    result = await Attempts(task, scope).run()
+                elif task._is_async:  # as `call` does it, without one more coroutine a task
                     task._begin()
                     result = await func(*task.args, **task.kwargs)
                 else:
@@ -102,31 +109,12 @@ def _failure(raised: BaseException, scope: CancelScope, task: Task) -> Exception
     error = _without(raised, cancelled) if scope.cancel_called else raised
     if error is None:
         return None
-    error.__traceback__ = _users_part(error.__traceback__)
+    error.__traceback__ = users_part(error.__traceback__)
     if isinstance(error, Exception):
         return error
     aborted = TaskAborted(type(error).__name__)
     aborted.__cause__ = error
     return aborted
-
-
-def _users_part(traceback: TracebackType | None) -> TracebackType | None:
-    """Return a traceback from the first frame on that is not ours, nor one of anyio's threads.
-
-    The frames before it say nothing to users, and hold the task, which holds the error: a cycle of
-    references.
-    """
-    part = traceback
-    while part is not None and part.tb_frame.f_code in _OURS:
-        part = _within_thread(part) if part.tb_frame.f_code is _TO_THREAD else part.tb_next
-    return part
-
-
-def _within_thread(traceback: TracebackType) -> TracebackType | None:
-    part: TracebackType | None = traceback
-    while part is not None and part.tb_frame.f_code is not _IN_THREAD:
-        part = part.tb_next
-    return traceback.tb_next if part is None else part.tb_next  # there may have been no thread
 
 
 def _is_interrupt(raised: BaseException) -> bool:
@@ -142,10 +130,3 @@ def _without(raised: BaseException, kind: type[BaseException]) -> BaseException 
     if isinstance(raised, BaseExceptionGroup):
         return cast("BaseExceptionGroup[BaseException]", raised).split(kind)[1]
     return raised
-
-
-_TO_THREAD, _IN_THREAD = Threads.run.__code__, in_thread.__code__
-_OURS = frozenset(
-    function.__code__ for function in (execute, _fail, call, call_in_thread, Threads.run)
-)
-"""What is between the event loop and a task's function, or its error handler."""

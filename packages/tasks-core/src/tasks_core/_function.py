@@ -152,6 +152,26 @@ def _signature(func: object) -> Signature | None:
     return _ask(lambda: signature(called, follow_wrapped=False))
 
 
+def fits(func: object, args: tuple[object, ...]) -> bool:
+    """Whether a function takes such arguments, as far as its signature can be read."""
+    readable = _signature(func)
+    try:
+        if readable is not None:
+            readable.bind(*args)
+    except TypeError:
+        return False
+    return True
+
+
+def identify(func: object) -> object:
+    """Return what is the same for the same function, however often it is made or bound."""
+    func = _unwrap_partial(func)
+    func = func.__func__ if type(func) is MethodType else func
+    module = _ask(lambda: getattr(func, "__module__", None))
+    code = func.__code__ if type(func) is FunctionType else None
+    return (module if type(module) is str else None, describe(func), code)
+
+
 def _nothing_runs_it(func: object) -> str:
     return (
         f"{describe(func)} is a generator function, and nothing would iterate over it: "

@@ -52,10 +52,12 @@ class Living:
         """Forget a task: it is over."""
         self._scopes.pop(task, None)
         task._end(otherwise)
-        if task._known:
-            task._runner.registry._retire(task)
         if self._idle is not None and (self._each or not self._scopes):
             self._idle.set()
+        if task._known:
+            task._runner.registry._retire(task)
+        if task._lane is not None or task._runner._observers.active:
+            task._runner._ended(task)
 
     async def wait_idle(self, seconds: float, *, each: bool = False) -> bool:
         """Wait until nothing lives, so long at most; return whether it came to that.

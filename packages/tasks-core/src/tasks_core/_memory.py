@@ -36,7 +36,9 @@ class RememberedTask(Task[..., Any]):
             setattr(self, name, getattr(task, name))
         self.func = _NotKept(describe(task.func))
         self.args = ()
-        self.config = replace(task.config, on_error=None)
+        self.config = replace(task.config, on_error=None, retry=None)  # they hold on to others
+        self._attempt = task.attempt
+        self._lane = None
         self._kwargs = self._started = self._changed = None
         self._exception = None if task.exception is None else TaskFailed(*task._tell())
 

@@ -78,6 +78,7 @@ class TaskRecord:
         error_type: The qualified name of the type of what it raised; ``None`` unless it failed.
         error: The text of what it raised, its first 2000 characters; ``None`` unless it failed.
         progress: The last `Progress` that it has reported, if any.
+        attempt: Which attempt is made, or was the last, from 1; 0 before the first.
 
     Since 0.1.0.
     """
@@ -95,6 +96,7 @@ class TaskRecord:
     error_type: str | None
     error: str | None
     progress: Progress | None
+    attempt: int
 
 
 TEXT_LIMIT: Final = 2000

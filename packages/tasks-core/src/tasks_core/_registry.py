@@ -6,12 +6,17 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from threading import RLock
+from typing import Final
 
 from ._living import Living
 from ._memory import RememberedTask
+from ._observers import Observers, Updates
 from ._phase import Phase
 from ._state import TaskState
 from ._task import Task
+
+_READ_LATER: Final = 1000
+"""Tasks that a reader of updates may leave unread, whatever is remembered."""
 
 
 class TaskRegistry:
@@ -28,8 +33,9 @@ class TaskRegistry:
     Since 0.1.0.
     """
 
-    def __init__(self, history: int) -> None:
+    def __init__(self, history: int, observers: Observers) -> None:
         """Made by `TaskRunner`, not by users."""
+        self._observers = observers
         self._living: list[Living] = []  # on each event loop
         self._history = history
         # Those that have an id: what lives, and what is remembered. They change under the lock,
@@ -91,6 +97,19 @@ class TaskRegistry:
         with self._changing:
             ended = list(self._ended.values())
         return _select(ended, name, phase, state)
+
+    def updates(self) -> Updates:
+        """Iterate over the records of tasks as they change, from now on.
+
+        A task changes when it is scheduled, begins, reports progress, is attempted again, and when
+        it is over. Each is given as it is when it is read: who reads slowly misses steps in
+        between, never the last. Tasks never wait for a reader, and one that does not read holds
+        1000 tasks at most, or as many as `history` says if those are more: the first are dropped.
+
+        A shutdown ends it as it begins, and so does its `close`, or leaving it as a context
+        manager. Read it on one event loop; several readers have one each.
+        """
+        return self._observers.read(max(self._history, _READ_LATER))
 
     def __iter__(self) -> Iterator[Task]:
         return chain.from_iterable(list(self._living))

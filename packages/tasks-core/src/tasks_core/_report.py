@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 
 from ._function import describe, show, type_name
-from ._record import escape
+from ._record import cut, escape
 from ._task import Task
 
 logger = logging.getLogger("tasks_core")
@@ -41,6 +41,29 @@ def left_scope_open(task: Task, error: Exception) -> None:
 def skipped(task: Task, why: str, level: int) -> None:
     """Log that a task does not run (contract 1.6)."""
     _log(level, lambda: f"Task {_identify(task)} skipped: {why}", task)
+
+
+def exists(task: Task) -> None:
+    """Log that a task was not scheduled again, as this one lives (contract 9.8)."""
+    _log(logging.INFO, lambda: f"Task {_identify(task)} lives, and was not scheduled again", task)
+
+
+def retrying(task: Task, attempt: int, error: Exception) -> None:
+    """Log that an attempt has failed and another one begins (contract 9.6)."""
+    _log(
+        logging.WARNING,
+        lambda: (
+            f"Task {_identify(task)}: attempt {attempt} failed, and another one begins: "
+            + escape(f"{type_name(error)}: {cut(show(error))}")
+        ),
+        task,
+    )
+
+
+def observer_failed(observer: object, task: Task, error: BaseException) -> None:
+    """Log what an observer has raised (contract 11.3)."""
+    what = f"Observer {_function(observer)} failed, of task"
+    _log(logging.ERROR, lambda: f"{what} {_identify(task)} ({task.state})", task, error)
 
 
 def cancelled_from_outside(task: Task) -> None:
@@ -127,7 +150,7 @@ def _log(
     level: int,
     say: Callable[[], str],
     task: Task | None = None,
-    error: Exception | None = None,
+    error: BaseException | None = None,
 ) -> None:
     try:
         if not logger.isEnabledFor(level):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import partial
@@ -16,6 +17,7 @@ from anyio import CancelScope, Event, current_time
 from anyio.lowlevel import checkpoint
 
 from . import _report
+from ._attempts import Attempts
 from ._backend import AsyncioBackend, Backend, current_backend, runs_here
 from ._config import TaskConfig, TaskSettings
 from ._exceptions import (
@@ -27,6 +29,8 @@ from ._exceptions import (
 )
 from ._execution import execute
 from ._function import describe
+from ._lanes import Lane, Lanes
+from ._observers import Observers
 from ._phase import AFTER_RESPONSE
 from ._record import calendar, escape
 from ._registry import TaskRegistry
@@ -67,13 +71,20 @@ class TaskRunner(Scheduler):
         self._settings: Final = Settings(**settings)
         self.config: Final[TaskConfig] = self._settings.config or TaskConfig()
         """The application's layer of task settings."""
-        self.registry: Final = TaskRegistry(self._settings.history)
+        self._observers: Final = Observers(self._settings.observers)
+        self.registry: Final = TaskRegistry(self._settings.history, self._observers)
         """What lives, and what is remembered of the tasks that have ended."""
         # Held while a task is accepted or a phase is reached, from whatever thread: so no task
         # falls between a phase and the next, or between the last task and the end.
         self._lock: AbstractContextManager[object] = RLock()
         # Nothing that the end of a request waits for; where tests want that, see `testing`.
         self._settle: Callable[[], Awaitable[None]] | None = None
+        # The tasks that are counted by a key; it changes under the lock. Those whose turn has come,
+        # while one of them is being started.
+        self._lanes: Final = Lanes()
+        self._due: deque[Task] | None = None
+        # The attempts of tasks that have a retry.
+        self._retrying: dict[Task, Attempts] = {}
         # The event loop in which it was entered, from then on; and those of the same thread that
         # have served a request since.
         self._backend: Backend | None = None
@@ -140,6 +151,7 @@ class TaskRunner(Scheduler):
         self._drained = Event()
         try:
             self._drains = True
+            self._let_readers_go()
             self._strand_others()
             self._cut_living()
             await self._until_idle(current_time() + self._settings.grace_period)
@@ -168,6 +180,8 @@ class TaskRunner(Scheduler):
     async def join(self) -> None:
         """Wait until no task lives, those included that are scheduled meanwhile (contract 2.8).
 
+        Daemons are not waited for: they live as long as the process.
+
         Raises:
             RuntimeError: Another event loop than the runner's runs here.
         """
@@ -176,8 +190,8 @@ class TaskRunner(Scheduler):
             msg = "Wait for a TaskRunner on the event loop in which it was entered."
             raise RuntimeError(msg)
         await checkpoint()
-        while not await backend.living.wait_idle(inf):
-            pass
+        while any(not task.config.daemon for task in backend.living):
+            await backend.living.wait_idle(inf, each=True)
 
     def task(self, **settings: Unpack[TaskSettings]) -> PhaseScheduler:
         """Return a configured way to schedule, which can be kept and used again (contract 3.4)."""
@@ -240,6 +254,8 @@ class TaskRunner(Scheduler):
 
     def _spares(self, task: Task) -> bool:
         """Whether a shutdown, as far as it has got, leaves the task alone."""
+        if task.config.daemon:
+            return not self._drains
         if task.config.shielded:
             return not self._cancels_shielded
         return not (self._cancels or (self._drains and task._state is PENDING))
@@ -248,9 +264,19 @@ class TaskRunner(Scheduler):
         for task in self._entered().living:
             if not self._spares(task):
                 self._cut_short(task)
+        if self._cancels:
+            for attempts in list(self._retrying.values()):
+                attempts.stop()
+
+    def _let_readers_go(self) -> None:
+        """Let who reads updates come to an end: a server may wait for who streams them."""
+        self._observers.close()
+        for task in self.registry:
+            task._announce()
 
     def _cut_short(self, task: Task, waits_for: str = "") -> None:
-        self._cut.setdefault(task, waits_for or task._waits_for)
+        if not task.config.daemon:  # that is what is expected of it
+            self._cut.setdefault(task, waits_for or task._waits_for)
         task._backend.living.cancel(task)
 
     def _cut_unreachable(self) -> None:
@@ -272,6 +298,7 @@ class TaskRunner(Scheduler):
                     backend.living.end(task)
                 else:
                     backend.call_soon(partial(backend.living.cancel, task))
+                    self._leave(task)  # others of its key must not wait for that
             self.registry._living.remove(backend.living)
         self._others = ()
         _report.unfinished(left)
@@ -299,15 +326,22 @@ class TaskRunner(Scheduler):
         self.registry._living.append(other.living)
         return other
 
-    def _accept(self, task: Task) -> None:
-        """Take a task in; the caller holds the lock.
+    def _accept(self, task: Task) -> Task:
+        """Take a task in, or return the one that lives in its place; the caller holds the lock.
 
         Raises:
             RunnerClosedError: The runner takes none (contract 5.4).
+            BacklogFullError: Too many of its key wait (contract 9.11).
         """
         if self._closed is not None:
             raise RunnerClosedError(escape(task.name), self._closed)
+        config = task.config
+        if config.limit is not None or config.unique or config.key is not None:
+            accepted = self._lanes.admit(task, self.registry)
+            if accepted is not task:
+                return accepted
         task._backend.living.add(task)
+        return task
 
     def _hold(self, task: Task) -> None:
         """Let a task that was accepted wait for its phase."""
@@ -364,6 +398,8 @@ class TaskRunner(Scheduler):
             if self._drains and not self._spares(task):
                 self._cut_short(task)
                 continue
+            if task._lane is not None and not self._enter(task, task._lane):
+                continue
             backend = task._backend
             name = task.config.name  # not `task.name`: this is done for each task
             name = describe(task.func) if name is None else name
@@ -375,6 +411,42 @@ class TaskRunner(Scheduler):
                 coro = execute(task, error)
                 handle = backend.spawn_all_the_same(coro, name=name, context=task._context)
             task._spawned(handle)
+
+    def _enter(self, task: Task, lane: Lane) -> bool:
+        """Return whether a task may run now; if not, it waits until others of its key are over."""
+        with self._lock:
+            if self._lanes.enter(task, lane):
+                return True
+        task._handle = lane
+        return False
+
+    def _ended(self, task: Task) -> None:
+        """Tell who follows a task that it is over, and let those run that have waited for that."""
+        try:
+            if self._observers.active:
+                self._observers.ended(task)
+        finally:
+            self._leave(task)
+
+    def _leave(self, task: Task) -> None:
+        """Count a task no longer, and let those run whose turn has come by that."""
+        lane, task._lane = task._lane, None
+        if lane is not None:
+            with self._lock:
+                due = self._lanes.leave(task, lane)
+            self._start_due(due)
+
+    def _start_due(self, tasks: Sequence[Task]) -> None:
+        if self._due is not None:  # one that was started has ended meanwhile
+            self._due.extend(tasks)
+            return
+        self._due = deque(tasks)
+        try:
+            while self._due:
+                with suppress(RunnerClosedError):  # its event loop has ended
+                    self._start((self._due.popleft(),))
+        finally:
+            self._due = None
 
     def _skip_here(self, task: Task, why: str, level: int) -> None:
         if task._lives:

@@ -19,6 +19,7 @@ from typing import (
     overload,
 )
 
+from . import _report
 from ._config import TaskConfig, TaskSettings
 from ._exceptions import Closed, Missing, RunnerClosedError, TasksUninitializedError
 from ._function import check_call, describe
@@ -69,6 +70,7 @@ class Scheduler:
         Raises:
             TypeError: It could never run (contract 2.2).
             RunnerClosedError: The application has shut down (contract 5.4).
+            BacklogFullError: As many of its key wait as its ``backlog`` allows (contract 9.11).
         """
         return self._schedule(func, args, kwargs)
 
@@ -90,7 +92,7 @@ class Executor(Protocol):
 
     _settle: Callable[[], Awaitable[None]] | None
 
-    def _accept(self, task: Task) -> None: ...
+    def _accept(self, task: Task) -> Task: ...
     def _start(self, tasks: Sequence[Task]) -> None: ...
     def _skip(self, task: Task, why: str, level: int) -> None: ...
     async def _begun(self, backend: Backend) -> None: ...
@@ -320,9 +322,13 @@ class TasksScheduler(Scheduler):
         runner, backend = self._runner, self._backend or self._find_backend(func, config)
         task = Task(runner, backend, phase, config, func, args, kwargs, is_async)
         with runner._lock:
-            self._executor._accept(task)
-            waits = phase is not IMMEDIATE and self._put(task)
-        if waits:
+            accepted = self._executor._accept(task)
+        if accepted is not task:
+            _report.exists(accepted)
+            return accepted
+        if runner._observers.active:
+            runner._observers.scheduled(task)
+        if phase is not IMMEDIATE and self._put(task):
             runner._hold(task)
         elif phase is IMMEDIATE:
             self._hand_over((task,))
@@ -339,12 +345,13 @@ class TasksScheduler(Scheduler):
         """Let a task wait for its phase, if it is to; one that will not run is not."""
         if self._phase >= task.phase or (self._failed and task.config.run_on == "success"):
             return False
-        self._waiting.append(task)
-        if self._phase >= task.phase:  # `reach` has not seen it
-            self._waiting.remove(task)
-            return False
-        if not self._open:
-            self._runner._unentered.add(self)
+        with self._runner._lock:
+            self._waiting.append(task)
+            if self._phase >= task.phase:  # `reach` has not seen it
+                self._waiting.remove(task)
+                return False
+            if not self._open:
+                self._runner._unentered.add(self)
         return True
 
     def _find_backend(self, func: object, config: TaskConfig) -> Backend:

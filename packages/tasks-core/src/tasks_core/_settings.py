@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypedDict, cast
+from typing import TYPE_CHECKING, TypedDict, cast
 
 from ._checks import check_count, check_seconds
 from ._config import TaskConfig
+from ._function import describe, is_async
+
+if TYPE_CHECKING:
+    from ._observers import TaskObserver
 
 
 class RunnerSettings(TypedDict, total=False):
@@ -27,6 +32,8 @@ class RunnerSettings(TypedDict, total=False):
     without limit."""
     thread_limit: int
     """How many sync functions may run at the same time, on each event loop. Default: 40."""
+    observers: Sequence[TaskObserver]
+    """Who is told of each task's steps, in this order: see `TaskObserver`. Default: nobody."""
     history: int
     """How many tasks that have ended are remembered, of those whose id was asked for (about 1 KiB
     each, and their results); 0 remembers none. Default: 1000. See `TaskRegistry`."""
@@ -40,6 +47,7 @@ class Settings:
     grace_period: float = 0.0
     shutdown_timeout: float | None = None
     thread_limit: int = 40
+    observers: Sequence[TaskObserver] = ()
     history: int = 1000
 
     def __post_init__(self) -> None:
@@ -52,4 +60,19 @@ class Settings:
         if self.shutdown_timeout is not None:
             check_seconds("shutdown_timeout", self.shutdown_timeout)
         check_count("thread_limit", self.thread_limit, of="threads", least=1)
+        check_observers(self.observers)
         check_count("history", self.history, of="tasks", least=0)
+
+
+def check_observers(value: object) -> None:
+    """Refuse observers that could not be called, or whose calls nobody would await."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        msg = f"observers is a list of functions, not {type(value).__name__}"
+        raise TypeError(msg)
+    for observer in cast("Sequence[object]", value):
+        if not callable(observer):
+            msg = f"observers are functions, and {type(observer).__name__} cannot be called"
+            raise TypeError(msg)
+        if is_async(observer):
+            msg = f"observers are not async, and {describe(observer)} is: let it schedule a task"
+            raise TypeError(msg)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     # Defaults of type parameters are in `typing` from Python 3.13; only checkers need them.
     from typing_extensions import ParamSpec, TypeVar
 
+    from ._lanes import Lane
     from ._runner import TaskRunner
 
     P = ParamSpec("P", default=...)
@@ -63,6 +64,7 @@ class Task(Generic[P, R_co]):
 
     __slots__ = (
         "__weakref__",
+        "_attempt",
         "_backend",
         "_began_at",
         "_changed",
@@ -74,6 +76,7 @@ class Task(Generic[P, R_co]):
         "_is_async",
         "_known",
         "_kwargs",
+        "_lane",
         "_progress",
         "_result",
         "_runner",
@@ -86,6 +89,8 @@ class Task(Generic[P, R_co]):
         "func",
         "phase",
     )
+
+    _attempt: int  # there once one has begun that is counted, see `_attempts`
 
     def __init__(  # noqa: PLR0913, PLR0917 - the attributes above
         self,
@@ -109,6 +114,7 @@ class Task(Generic[P, R_co]):
         self._id = ""
         self._known = False
         self._runner = runner
+        self._lane: Lane | None = None  # what it is counted in, if it is
         self._backend = backend  # the event loop on which it runs
         # The copy of the context in which it was scheduled, until it has been started in it (2.4).
         self._context = copy_context()
@@ -121,7 +127,8 @@ class Task(Generic[P, R_co]):
         self._result: R_co | None = None
         self._exception: Exception | None = None
         self._traceback: TracebackType | None = None
-        # What the event loop holds weakly while the task runs (or will); None before and after.
+        # What the event loop holds weakly while the task runs (or will), or the lane in which it
+        # waits; None before and after.
         self._handle: object = None
         self._progress: Progress | None = None
         # Events are made when somebody asks for them; most tasks need none. The second is set, and
@@ -154,6 +161,11 @@ class Task(Generic[P, R_co]):
     def state(self) -> TaskState:
         """What has become of the task so far."""
         return self._state
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt is made, or was the last, from 1; 0 before the first (contract 9.7)."""
+        return getattr(self, "_attempt", 0 if self._began_at is None else 1)
 
     @property
     def result(self) -> R_co | None:
@@ -243,13 +255,16 @@ class Task(Generic[P, R_co]):
         if self._ended_at is None:
             self._progress = progress
             self._announce()
+            if self._runner._observers.active:
+                self._runner._observers.changed(self)
 
     def updates(self) -> AsyncIterator[Progress]:
         """Iterate over the task's progress as it is reported, until the task has ended.
 
         Begins with what was reported last, if anything. The task never waits for a reader: who is
         slow misses what was reported in between, and gets the newest. The last report is always
-        given. How the task has ended is not raised here, see `state` or `wait`.
+        given. How the task has ended is not raised here, see `state` or `wait`. A shutdown ends it
+        as it begins, so that it waits for no stream of this.
 
         Raises:
             RuntimeError: Another event loop than the task's runs here.
@@ -279,6 +294,7 @@ class Task(Generic[P, R_co]):
             error_type=kind,
             error=text,
             progress=self._progress,
+            attempt=self.attempt,
         )
 
     @overload
@@ -359,6 +375,8 @@ class Task(Generic[P, R_co]):
         """What it waits for before it begins, if it has not begun."""
         if self._state is not PENDING:
             return ""
+        if self._lane is not None and self._handle is self._lane:
+            return "others of its key"
         if self._handle is None and self.phase is not IMMEDIATE:
             return str(self.phase)
         return "its turn" if self._is_async else "a thread"
@@ -440,21 +458,23 @@ class _Updates(AsyncIterator[Progress]):
     def __init__(self, task: Task) -> None:
         self._task = task
         self._seen: Progress | None = None
+        self._ends = False
 
     async def __anext__(self) -> Progress:
         await checkpoint()
-        while True:
+        task = self._task
+        while not self._ends:
             # First: what was reported before the end is given.
-            over = self._task._is_over
-            if not over:
-                self._task._refuse_other_loops()
-            progress = self._task._progress
+            self._ends = task._is_over or task._runner._drains
+            if not task._is_over:
+                task._refuse_other_loops()
+            progress = task._progress
             if progress is not None and progress is not self._seen:
                 self._seen = progress
                 return progress
-            if over:
-                raise StopAsyncIteration
-            await self._task._until_changed(progress)
+            if not self._ends:
+                await task._until_changed(progress)
+        raise StopAsyncIteration
 
 
 current: ContextVar[Task | None] = ContextVar("tasks_core.current_task")

@@ -206,9 +206,11 @@ class Observer(Executor):
         self._waiting = waiting
         self._settle: Callable[[], Awaitable[None]] | None = None
 
-    def _accept(self, task: Task) -> None:
-        self._runner._accept(task)
-        self._waiting.note(task)
+    def _accept(self, task: Task) -> Task:
+        accepted = self._runner._accept(task)
+        if accepted is task:
+            self._waiting.note(task)
+        return accepted
 
     def _start(self, tasks: Sequence[Task]) -> None:
         self._runner._start(tasks)

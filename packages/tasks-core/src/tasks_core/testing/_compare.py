@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from inspect import Parameter, isroutine, signature
 from itertools import takewhile
@@ -80,11 +80,15 @@ def _name(
 
 def recorded_call(task: Task, wanted: TaskConfig) -> Call:
     """Return a task as a call; of its settings those that are wanted, as they are in force."""
-    in_force = TaskConfig(
+    config = task.config
+    in_force = replace(
+        config,
         name=task.name,
-        shield=task.config.shielded,
-        on_error=task.config.on_error,
-        run_on=task.config.run_on or "success",
+        shield=config.shielded,
+        run_on=config.run_on or "success",
+        key=config.key or describe(task.func),
+        unique=bool(config.unique),
+        daemon=bool(config.daemon),
     )
     settings = {
         field.name: getattr(in_force, field.name)

@@ -1,0 +1,184 @@
+"""The attempts of a task that has a timeout, a retry, or observers (contract 9.1 to 9.7)."""
+
+from __future__ import annotations
+
+from functools import partial
+from inspect import isawaitable, iscoroutine
+from math import inf
+from types import TracebackType
+from typing import Any, cast
+
+from anyio import (
+    CancelScope,
+    current_effective_deadline,
+    current_time,
+    get_cancelled_exc_class,
+)
+from anyio.lowlevel import checkpoint
+
+from . import _report
+from ._config import Retry
+from ._exceptions import TaskAborted, TaskTimedOut
+from ._function import describe
+from ._task import Task
+from ._threads import call_in_thread
+from ._traceback import users_part
+
+
+class Attempts:
+    """All attempts of a task.
+
+    Args:
+        task: The task.
+        scope: The scope that cancels it.
+    """
+
+    def __init__(self, task: Task, scope: CancelScope) -> None:
+        self._task = task
+        self._scope = scope
+        self._count = 0
+        # Within a retry: its scope, which ends the wait for another attempt; what the last attempt
+        # has raised, with the users' part of its traceback; that as a failure, while no attempt
+        # follows; and whether none may follow.
+        self._retrying = scope
+        self._last: BaseException | None = None
+        self._traceback: TracebackType | None = None
+        self._failed: Exception | None = None
+        self._ended = False
+
+    async def run(self) -> Any:  # noqa: ANN401 - what the function, or the retry, returns
+        """Make the first attempt, and others as the task's retry wants them."""
+        retry = self._task.config.retry
+        try:
+            return await (self._attempt() if retry is None else self._retry(retry))
+        finally:
+            # What the function has raised may keep the frames here, and who retries this; the task
+            # has what was raised.
+            del self._task
+
+    def stop(self) -> None:
+        """Let no other attempt follow: a shutdown cancels, and spares what runs (contract 9.6)."""
+        if self._failed is not None:
+            self._retrying.cancel()
+
+    async def _retry(self, retry: Retry) -> Any:  # noqa: ANN401 - as above
+        others, failed = self._task._runner._retrying, None
+        others[self._task] = self
+        try:
+            with self._task._backend.scope_type() as self._retrying:
+                try:
+                    made = retry(self._again)
+                    _refuse_sync(made, retry)
+                    return await made
+                finally:
+                    failed = self._failed
+                    if self._last is not None:
+                        # Without the frames of who retries, which often hold the error themselves.
+                        self._last.__traceback__ = self._traceback
+        finally:
+            del others[self._task]
+            self._failed = self._last = self._traceback = None
+        if self._scope.cancel_called:
+            await checkpoint()
+        raise cast("Exception", failed)  # only after a failure anything ends its scope
+
+    async def _again(self) -> Any:  # noqa: ANN401 - as above
+        if self._ended and self._last is not None:
+            with CancelScope(shield=True):
+                await checkpoint()  # who calls it for ever holds up nobody else
+            raise self._last
+        if self._failed is not None:
+            await self._go_on(self._failed)
+        try:
+            return await self._attempt()
+        except BaseException as raised:
+            self._last = raised
+            raised.__traceback__ = self._traceback = users_part(raised.__traceback__)
+            self._failed = self._as_failure(raised)
+            if self._failed is None:
+                self._ended = True
+            elif self._task._runner._cancels:
+                self._retrying.cancel()  # which has come meanwhile: nobody waits for another one
+            raise
+
+    def _as_failure(self, raised: BaseException) -> Exception | None:
+        """Return what an attempt has raised, as a failure; ``None`` if no other one may follow."""
+        if isinstance(raised, Exception):
+            return raised
+        # A scope may be the retry's own, around one attempt; `_go_on` sees whether it is left.
+        in_force = (
+            current_effective_deadline() == -inf or self._task._backend.cancelled_from_outside()
+        )
+        if in_force and isinstance(raised, get_cancelled_exc_class()):
+            return TaskAborted(type(raised).__name__)
+        return None
+
+    async def _go_on(self, failed: Exception) -> None:
+        """Begin another attempt after one that has failed, unless none may follow."""
+        backend = self._task._backend
+        if self._task._runner._cancels:
+            self._retrying.cancel()
+        await checkpoint()
+        if backend.cancelled_from_outside():  # and who retries has caught that
+            raise get_cancelled_exc_class()
+        _report.retrying(self._task, self._count, failed)
+        self._failed = None
+
+    async def _attempt(self) -> Any:  # noqa: ANN401 - as above
+        timeout = self._task.config.timeout
+        if timeout is None:
+            return await self._call(None)
+        cut: BaseException | None = None
+        try:
+            with self._task._backend.scope_type() as limit:
+                try:
+                    return await self._call(limit)
+                except BaseException as raised:
+                    cut = raised
+                    raise
+            if self._scope.cancel_called:  # at the same time, and that is what counts
+                await checkpoint()
+            if cut is not None:
+                cut.__traceback__ = users_part(cut.__traceback__)
+            raise TaskTimedOut(self._task.name, timeout) from cut
+        finally:
+            del cut  # its traceback has this frame
+
+    async def _call(self, limit: CancelScope | None) -> Any:  # noqa: ANN401 - as above
+        if self._task._is_async:
+            self._begin(limit)
+            return await self._task.func(*self._task.args, **self._task.kwargs)
+        return await call_in_thread(
+            self._task.func,
+            self._task.args,
+            self._task.kwargs,
+            self._task._backend.threads,
+            partial(self._begin, limit),
+        )
+
+    def _begin(self, limit: CancelScope | None) -> None:
+        """Note that an attempt begins; just before the function is called."""
+        task, observers = self._task, self._task._runner._observers
+        self._count += 1
+        task._attempt = self._count
+        if self._count == 1:
+            task._begin()
+            if observers.active:
+                observers.begun(task)
+        elif observers.active:
+            observers.changed(task)
+        if limit is not None and task.config.timeout is not None:
+            limit.deadline = current_time() + task.config.timeout
+
+
+def _refuse_sync(made: object, retry: object) -> None:
+    """Refuse what only hands the first attempt through, as a caller of sync functions does."""
+    if iscoroutine(made) and made.cr_code is Attempts._again.__code__:
+        made.close()
+    elif isawaitable(made):
+        return
+    msg = (
+        f"retry must be async, and {describe(retry)} is not: pass a caller such as "
+        "stamina.AsyncRetryingCaller(attempts=3).on(ConnectionError), or tenacity.AsyncRetrying()"
+    )
+    raise TypeError(msg)

@@ -1,0 +1,234 @@
+"""Who is told of a task's steps: observers, and readers of the registry's updates (contract 11)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, suppress
+from functools import partial
+from threading import RLock
+from types import TracebackType
+from typing import Protocol, Self
+from weakref import WeakSet
+
+from anyio import Event
+from anyio.lowlevel import checkpoint
+
+from . import _report
+from ._backend import Backend, current_backend
+from ._exceptions import LoopEndedError
+from ._record import TaskRecord
+from ._state import PENDING
+from ._task import Task
+
+
+class TaskObserver(Protocol):
+    """Called with each task when it is scheduled, when it begins, and when it is over.
+
+    `Task.state` says which: *pending*, *running*, or a final state. A task that is skipped, or
+    cancelled before it begins, has no *running*. The first call is where ``schedule`` is called,
+    in that thread and context; the others are on the event loop.
+
+    A context manager that it returns for *running* is entered in the task's own context, and left
+    when all is over, the error handler included; with the error if the task has failed. Nothing
+    that an observer raises reaches a task or another observer: it is logged (contract 11.3).
+
+    Since 0.1.0.
+    """
+
+    def __call__(self, task: Task, /) -> AbstractContextManager[object] | None:
+        """Note the task's state."""
+        ...
+
+
+class Observers:
+    """The observers of a runner, and the readers of its registry.
+
+    Args:
+        observers: In the order in which they are called.
+    """
+
+    def __init__(self, observers: Sequence[TaskObserver]) -> None:
+        self._observers = tuple(observers)
+        self._readers = WeakSet[Updates]()
+        self._closed = False
+        self.active: bool = bool(observers)
+        """Whether anybody is to be told; asked at each step of each task."""
+        # The context managers that tasks are in.
+        self._entered: dict[Task, ExitStack] = {}
+        # The tasks whose first step is being told, and whether they have ended meanwhile; under
+        # the lock, as a thread may tell the one and the event loop the other.
+        self._telling: dict[Task, bool] = {}
+        self._changing = RLock()
+
+    def scheduled(self, task: Task) -> None:
+        """Tell of a new task, in any thread."""
+        with self._changing:
+            self._telling[task] = False
+        try:
+            for observer in self._observers:
+                if task._state is PENDING:  # or an observer has cancelled it
+                    _guard(observer, task, partial(observer, task))
+            self.changed(task)
+        except BaseException:  # Ctrl-C: nobody has the task, and nobody will start it
+            task.cancel()
+            raise
+        finally:
+            with self._changing:
+                has_ended = self._telling.pop(task)
+            if has_ended:
+                with suppress(LoopEndedError):
+                    task._backend.act(partial(self.ended, task))
+
+    def begun(self, task: Task) -> None:
+        """Tell that a task begins, in its context."""
+        self._entered[task] = stack = ExitStack()
+        for observer in self._observers:
+            _guard(observer, task, partial(_enter, observer, task, stack))
+        self.changed(task)
+
+    def ended(self, task: Task) -> None:
+        """Tell that a task is over, in its context if it has begun."""
+        with self._changing:
+            if task in self._telling:
+                self._telling[task] = True
+                return
+        stack = self._entered.pop(task, None)
+        if stack is not None:
+            error = task.exception
+            kind = None if error is None else type(error)
+            stack.__exit__(kind, error, None if error is None else error.__traceback__)
+        for observer in self._observers:
+            _guard(observer, task, partial(observer, task))
+        self.changed(task)
+
+    def changed(self, task: Task) -> None:
+        """Tell the readers of a step, or of a report."""
+        with self._changing:
+            readers = [reader for reader in self._readers if not reader._closed]
+            self.active = bool(self._observers or readers)
+        for reader in readers:
+            reader._note(task)
+
+    def read(self, most: int) -> Updates:
+        """Return a new reader that keeps so many tasks at most."""
+        reader = Updates(most)
+        with self._changing:
+            self._readers.add(reader)
+            self.active = True
+            closed = self._closed
+        if closed:
+            reader.close()
+        return reader
+
+    def close(self) -> None:
+        """Let the readers come to an end."""
+        with self._changing:
+            self._closed = True
+            readers = list(self._readers)
+        for reader in readers:
+            reader.close()
+
+
+def _enter(observer: TaskObserver, task: Task, stack: ExitStack) -> None:
+    manager = observer(task)
+    if manager is None:
+        return
+    manager.__enter__()
+
+    def leave(
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:  # what it returns counts for nothing: no observer swallows an error
+        _guard(observer, task, partial(manager.__exit__, kind, error, traceback))
+
+    stack.push(leave)
+
+
+def _guard(observer: TaskObserver, task: Task, act: Callable[[], object]) -> None:
+    try:
+        act()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - here it ends (contract 11.3)
+        _report.observer_failed(observer, task, error)
+
+
+class Updates(AsyncIterator[TaskRecord]):
+    """The newest record of each task that has changed, as `TaskRegistry.updates` gives them.
+
+    Also a context manager: leaving it closes it.
+
+    Since 0.1.0.
+    """
+
+    def __init__(self, most: int) -> None:
+        """Made by `TaskRegistry`, not by users."""
+        self._most = most
+        # Tasks that have changed since they were read, in that order.
+        self._changed = OrderedDict[Task, None]()
+        self._closed = False
+        # The event loop on which it is read, and what wakes who waits there.
+        self._backend: Backend | None = None
+        self._event: Event | None = None
+        self._changing = RLock()
+
+    def close(self) -> None:
+        """End the iteration, once what has changed so far is read; from any thread."""
+        self._closed = True
+        self._wake()
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it, and read no more."""
+        self.close()
+        self._changed.clear()
+
+    async def __anext__(self) -> TaskRecord:
+        """Wait for the next task that has changed.
+
+        Raises:
+            RuntimeError: It has been read on another event loop.
+        """
+        await checkpoint()
+        if self._backend is None:
+            self._backend = current_backend(thread_limit=1)
+        elif not self._backend.is_current():
+            msg = "These updates are read on another event loop: call registry.updates() on each."
+            raise RuntimeError(msg)
+        while True:
+            with self._changing:
+                task = self._changed.popitem(last=False)[0] if self._changed else None
+                event = self._event = self._event or Event()
+            if task is not None:
+                return task.record()
+            if self._closed:
+                raise StopAsyncIteration
+            await event.wait()
+
+    def _note(self, task: Task) -> None:
+        forgotten = None
+        with self._changing:
+            if self._closed:
+                return
+            self._changed[task] = None
+            if len(self._changed) > self._most:  # who does not read does not fill the memory
+                forgotten = self._changed.popitem(last=False)
+        del forgotten  # outside of the lock: it may be the last to hold a result
+        self._wake()
+
+    def _wake(self) -> None:
+        with self._changing:
+            event, self._event = self._event, None
+        if event is not None and self._backend is not None:
+            with suppress(LoopEndedError):
+                self._backend.act(event.set)
