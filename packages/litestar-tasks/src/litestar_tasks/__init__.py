@@ -6,6 +6,8 @@ tasks-core's, re-exported here so that users import from one package.
 
 from tasks_core import (
     BacklogFullError,
+    Carrier,
+    HandOverError,
     MountedSettingsError,
     NoCurrentTaskError,
     Phase,
@@ -21,6 +23,7 @@ from tasks_core import (
     TaskConfig,
     TaskErrorHandler,
     TaskFailed,
+    TaskHandedOver,
     TaskObserver,
     TaskRecord,
     TaskRegistry,
@@ -30,6 +33,7 @@ from tasks_core import (
     TaskSkipped,
     TasksScheduler,
     TaskState,
+    TaskStatus,
     TasksUninitializedError,
     TaskTimedOut,
     Updates,
@@ -42,6 +46,8 @@ from ._plugin import TasksPlugin
 
 __all__ = [
     "BacklogFullError",
+    "Carrier",
+    "HandOverError",
     "MountedSettingsError",
     "NoCurrentTaskError",
     "Phase",
@@ -57,12 +63,14 @@ __all__ = [
     "TaskConfig",
     "TaskErrorHandler",
     "TaskFailed",
+    "TaskHandedOver",
     "TaskObserver",
     "TaskRecord",
     "TaskRegistry",
     "TaskSettings",
     "TaskSkipped",
     "TaskState",
+    "TaskStatus",
     "TaskTimedOut",
     "Tasks",
     "TasksAlreadyAddedError",

@@ -37,6 +37,7 @@ async def execute(task: Task, refusal: Exception | None = None) -> None:
                     config.timeout is not None
                     or config.retry is not None
                     or task._runner._observers.active
+                    or task._carried is not None
                 ):
                     result = await Attempts(task, scope).run()
                 elif task._is_async:  # as `call` does it, without one more coroutine a task

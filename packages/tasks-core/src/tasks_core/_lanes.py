@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from itertools import chain
+
 from ._exceptions import BacklogFullError
 from ._function import describe, identify
 from ._record import escape

@@ -13,6 +13,7 @@ _KEPT = (
     "phase",
     "_backend",
     "_began_at",
+    "_carried",
     "_ended_at",
     "_id",
     "_is_async",
