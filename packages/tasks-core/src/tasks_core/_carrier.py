@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias, cast
+from secrets import token_hex
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from ._record import Progress
 from ._state import TaskState
@@ -91,6 +93,24 @@ class Carried(NamedTuple):
 
     carrier: Carrier
     send: Send
+
+
+_ID: Final = re.compile("(.+)-[0-9a-f]{32}")
+
+
+def make_id(carrier: str | None) -> str:
+    """Return an id that nobody can guess, and that tells whom to ask (contract 8.4)."""
+    digits = token_hex(16)
+    return digits if carrier is None else f"{carrier}-{digits}"
+
+
+def find_carrier(task_id: str) -> str:
+    """Return the name of the carrier in an id; empty if that is none of a carried task.
+
+    Clients send what they like, and to an engine an id may be a key, or the name of a file.
+    """
+    found = _ID.fullmatch(task_id)
+    return found[1] if found else ""
 
 
 def carry(

@@ -19,7 +19,7 @@ from anyio.lowlevel import checkpoint
 from . import _report
 from ._attempts import Attempts
 from ._backend import AsyncioBackend, Backend, current_backend, runs_here
-from ._carrier import Carried, TaskStatus, carry
+from ._carrier import Carried, TaskStatus, carry, find_carrier
 from ._config import TaskConfig, TaskSettings
 from ._exceptions import (
     Closed,
@@ -213,7 +213,7 @@ class TaskRunner(Scheduler):
         task = self.registry.get(task_id)
         if task is not None and not (task.state is FAILED and task.carrier is not None):
             return task._status()
-        carrier = self._carriers.get(task_id.rpartition("-")[0])
+        carrier = self._carriers.get(find_carrier(task_id))
         found: TaskStatus | None = None
         if carrier is not None:
             backend = self._find_backend() or self._entered()

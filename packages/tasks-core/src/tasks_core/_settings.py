@@ -94,6 +94,9 @@ def check_carriers(value: object) -> None:
         if not isinstance(carrier, Carrier):
             msg = f"carriers is a list of carriers, and {type(carrier).__name__} is none"
             raise TypeError(msg)
+        if not carrier.name:
+            msg = f"the name of {type(carrier).__name__} is empty: ids begin with it"
+            raise ValueError(msg)
         if carrier.name in names:
             msg = f"two carriers have the name {carrier.name!r}: pass name=... to one of them"
             raise ValueError(msg)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import Context, ContextVar, copy_context
-from secrets import token_hex
 from threading import RLock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, cast, overload
@@ -14,9 +13,15 @@ from anyio import Event
 from anyio.lowlevel import checkpoint
 
 from ._backend import Backend, runs_here
-from ._carrier import Carried, TaskStatus
+from ._carrier import Carried, TaskStatus, make_id
 from ._config import TaskConfig
-from ._exceptions import NoCurrentTaskError, TaskCancelled, TaskHandedOver, TaskSkipped
+from ._exceptions import (
+    HandOverError,
+    NoCurrentTaskError,
+    TaskCancelled,
+    TaskHandedOver,
+    TaskSkipped,
+)
 from ._function import describe, show, type_name
 from ._handing_over import hand_over
 from ._phase import IMMEDIATE, Phase
@@ -466,8 +471,7 @@ class Task(Generic[P, R_co]):
 
     def _make_id(self) -> None:
         if not self._id:
-            digits = token_hex(16)
-            self._id = digits if self._carried is None else f"{self.carrier}-{digits}"
+            self._id = make_id(self.carrier)
 
     def _make_started(self) -> Event:
         """Make the event; of threads that ask at the same time all get the same."""
