@@ -314,9 +314,7 @@ class TasksScheduler(Scheduler):
         await self._until_begun()
         for task in self._confirmed:
             if task.phase <= self._phase:
-                await task._until_over()
-                if task._exception is not None:
-                    raise task._exception
+                await task._until_confirmed()
 
     async def settle(self) -> None:
         """Wait for the request's tasks where a test asks for that; awaited when all is over."""
@@ -339,13 +337,14 @@ class TasksScheduler(Scheduler):
         task._carried = carried
         with runner._lock:
             accepted = self._executor._accept(task)
+        if carried is not None and config.confirm and phase is not AFTER_RESPONSE:
+            self._confirmed = (*self._confirmed, accepted)
+            self._handed = True  # another request may have, where it is that one's
         if accepted is not task:
             _report.exists(accepted)
             return accepted
         if runner._observers.active:
             runner._observers.scheduled(task)
-        if carried is not None and config.confirm and phase is not AFTER_RESPONSE:
-            self._confirmed = (*self._confirmed, task)
         if phase is not IMMEDIATE and self._put(task):
             runner._hold(task)
         elif phase is IMMEDIATE:

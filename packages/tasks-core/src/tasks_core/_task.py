@@ -505,6 +505,18 @@ class Task(Generic[P, R_co]):
         while self._ended_at is None:
             await self._until_changed(self._progress)
 
+    async def _until_confirmed(self) -> None:
+        """Wait until its engine has it; not if it was skipped, or cancelled by who knows.
+
+        Raises:
+            HandOverError: The engine has not confirmed it; or a shutdown has cut it short.
+        """
+        await self._until_over()
+        if self._state is FAILED or self in self._runner._cut:
+            # Not its own error: who waits here holds the task, which holds that.
+            cause = self._exception and self._exception.__cause__
+            raise HandOverError(escape(self.name), str(self.carrier)) from cause
+
     def _refuse_other_loops(self) -> None:
         """Refuse to make an event for an event loop that is not its own; it would break both."""
         if not self._backend.is_current() and runs_here():
