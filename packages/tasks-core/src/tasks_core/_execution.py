@@ -9,7 +9,8 @@ from anyio import CancelScope, get_cancelled_exc_class
 from . import _report
 from ._attempts import Attempts
 from ._backend import runs_here
-from ._exceptions import TaskAborted
+from ._exceptions import HandOverError, TaskAborted
+from ._record import escape
 from ._state import PENDING
 from ._task import Task
 from ._threads import call, call_in_thread
@@ -51,6 +52,8 @@ async def execute(task: Task, refusal: Exception | None = None) -> None:
                 error = _failure(raised, scope, task)
                 if error is None:
                     raise
+                if task._carried is not None and not isinstance(error, HandOverError):
+                    error = _not_confirmed(task, error)
                 try:
                     await _fail(task, error, scope)
                 finally:
@@ -61,6 +64,13 @@ async def execute(task: Task, refusal: Exception | None = None) -> None:
         _swallow(raised, task, scope)
     finally:
         backend.living.end(task)
+
+
+def _not_confirmed(task: Task, error: Exception) -> HandOverError:
+    """Return what any failure of a hand-over is to others (contract 8.7)."""
+    failure = HandOverError(escape(task.name), str(task.carrier))
+    failure.__cause__ = error
+    return failure
 
 
 async def _fail(task: Task, error: Exception, scope: CancelScope) -> None:
