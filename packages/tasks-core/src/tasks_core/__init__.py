@@ -11,6 +11,7 @@ The map, in the order of who may know whom; each module knows only those before 
     _living                what lives on an event loop
     _backend               the event loop, as tasks are run on it
     _record                what is told of a task to others
+    _traceback             which part of a traceback is the users'
     _carrier               the seam to engines outside of this process
     _handing_over          handing tasks over to them
     _task                  one scheduled call, and what becomes of it
@@ -19,7 +20,6 @@ The map, in the order of who may know whom; each module knows only those before 
     _observers             who is told of each step
     _registry              finding what lives, and what is remembered
     _lanes                 tasks that are counted by a key
-    _traceback             which part of a traceback is the users'
     _attempts              calling the function with a timeout, or again
     _execution             one task from its first step to its last
     _scheduler             one request's view: schedule, reach the phases

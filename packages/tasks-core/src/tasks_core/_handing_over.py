@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
@@ -19,6 +18,7 @@ from ._carrier import Carried
 from ._exceptions import HandOverError, LoopEndedError, TaskAborted
 from ._function import is_async
 from ._record import escape
+from ._traceback import users_part
 
 THREADS: Final = 4
 """How many sync engines are asked at a time, of each runner."""
@@ -31,7 +31,7 @@ class Messengers:
     """
 
     def __init__(self) -> None:
-        self._letters = deque[Callable[[], None]]()
+        self._letters = deque[_Letter]()
         self._changed = Condition()  # held for the letters and the counts
         self._threads = self._idle = 0
         self._closed = False
@@ -43,16 +43,14 @@ class Messengers:
         """
         if is_async(question):
             return await question(task_id)
-        over, answer = Event(), Future[Any]()
-        answer.add_done_callback(lambda _: _wake(backend, over))
-        letter = partial(copy_context().run, _fill, answer, partial(question, task_id))
+        letter = _Letter(partial(question, task_id), backend)
         self._post(letter)
         try:
-            await over.wait()
+            await letter.answered.wait()
         finally:
             with self._changed, suppress(ValueError):  # no thread has it
                 self._letters.remove(letter)
-        found = answer.result()
+        found = letter.read()
         return await found if isawaitable(found) else found
 
     def close(self) -> None:
@@ -61,7 +59,7 @@ class Messengers:
             self._closed = True
             self._changed.notify_all()
 
-    def _post(self, letter: Callable[[], None]) -> None:
+    def _post(self, letter: _Letter) -> None:
         with self._changed:
             self._letters.append(letter)
             self._changed.notify()
@@ -81,24 +79,43 @@ class Messengers:
                     self._threads -= 1
                     return
                 letter = self._letters.popleft()
-            letter()
+            letter.answer()
             del letter  # it holds the arguments
 
 
-def _fill(answer: Future[Any], call: Callable[[], Any]) -> None:
-    try:
-        answer.set_result(call())
-    except Exception as error:  # noqa: BLE001 - who asks gets it
-        answer.set_exception(error)
-    except BaseException as error:  # noqa: BLE001 - as from any other thread of ours
-        aborted = TaskAborted(type(error).__name__)
-        aborted.__cause__ = error
-        answer.set_exception(aborted)
+class _Letter:
+    """A question on its way to a thread and back, asked in a copy of the present context."""
 
+    def __init__(self, question: Callable[[], Any], backend: Backend) -> None:
+        self.answered = Event()
+        self._question = partial(copy_context().run, question)
+        self._backend = backend
+        self._found: Any = None
+        self._error: Exception | None = None
 
-def _wake(backend: Backend, over: Event) -> None:
-    with suppress(LoopEndedError):
-        backend.act(over.set)
+    def answer(self) -> None:
+        """Ask, in the thread, and wake who waits."""
+        try:
+            self._found = self._question()
+        except Exception as error:  # noqa: BLE001 - who asks gets it
+            self._error = error
+        except BaseException as error:  # noqa: BLE001 - as from any other thread of ours
+            self._error = TaskAborted(type(error).__name__)
+            self._error.__cause__ = error
+        finally:
+            del self._question  # it holds the task, and what was raised holds this
+        with suppress(LoopEndedError):
+            self._backend.act(self.answered.set)
+
+    def read(self) -> Any:  # noqa: ANN401 - whatever the engine says
+        """Return the answer, or raise it, once."""
+        error, self._error = self._error, None  # the error has the frames, and these have this
+        try:
+            if error is not None:
+                raise error
+            return self._found
+        finally:
+            del error
 
 
 async def hand_over(
@@ -114,4 +131,5 @@ async def hand_over(
         with fail_after(carrier.timeout):
             await messengers.ask(send, task_id, backend)
     except Exception as error:
+        error.__traceback__ = users_part(error.__traceback__)
         raise HandOverError(escape(name), carrier.name) from error
