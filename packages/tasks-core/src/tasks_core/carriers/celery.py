@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from celery import Task, states
@@ -10,7 +11,7 @@ from celery.backends.base import DisabledBackend
 from kombu.serialization import dumps
 
 from tasks_core._carrier import Carrier, Send, TaskStatus
-from tasks_core._function import check_call, show, type_name
+from tasks_core._function import show, type_name
 from tasks_core._record import cut, plain
 from tasks_core._state import TaskState
 
@@ -78,12 +79,13 @@ class CeleryCarrier(Carrier):
 
 def _check(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:  # noqa: ANN401 - Celery's
     """Refuse arguments that do not fit, or that could not be sent: as sending it does."""
-    fits = getattr(task, "__header__", None)  # what is called may be a wrapper that takes anything
-    if fits is None:
-        check_call(task.run, args, kwargs)
-    else:
+    if task.typing:  # else the user's decorator says that it is not to be checked
+        fits = getattr(task, "__header__", None)  # what is called may take anything, as a wrapper
         try:
-            fits(*args, **kwargs)
+            if fits is None:
+                signature(task.run).bind(*args, **kwargs)
+            else:
+                fits(*args, **kwargs)
         except TypeError as error:
             msg = f"schedule({task.name}, ...): {error}"
             raise TypeError(msg) from None
