@@ -48,8 +48,8 @@ class TaskiqCarrier(Carrier):
         task = cast("AsyncTaskiqDecoratedTask[..., Any]", func)
         self._check_call(task, args, kwargs)
         try:  # as sending it does; the serializer by itself takes less
-            message = cast("Any", task.kicker())._prepare_message(*args, **kwargs)
-            task.broker.formatter.dumps(message)
+            kicker = cast("Any", task.kicker())  # a shared task's has another broker than that
+            kicker.broker.formatter.dumps(kicker._prepare_message(*args, **kwargs))
         except Exception as error:
             msg = f"{task.task_name}: Taskiq cannot send these arguments: {error}"
             raise TypeError(msg) from error
@@ -101,7 +101,7 @@ class TaskiqCarrier(Carrier):
         known = self._filled_in.get(task.task_name)
         if known is None:
             graph = DependencyGraph(task.original_func).dependencies
-            first = next(iter(graph.values()), [])  # the function's own
+            first = next(iter(graph.values()), list[Any]())  # the function's own
             known = self._filled_in[task.task_name] = frozenset(one.param_name for one in first)
         return known
 
