@@ -27,11 +27,12 @@ PACKAGES = [
     ("litestar-tasks", ["anyio", "litestar"], ["tasks-core"]),
 ]
 
-# Nothing but a framework and anyio is there, so only the plugin, for pytest, may not be imported.
+# Nothing but a framework and anyio is there, so the plugin, for pytest, may not be imported, and
+# neither the carriers, for engines.
 IMPORTS = """
 import pkgutil, {module} as package
 for found in pkgutil.walk_packages(package.__path__, "{module}."):
-    if found.name != "tasks_core._pytest_plugin":
+    if found.name != "tasks_core._pytest_plugin" and "tasks_core.carriers." not in found.name:
         __import__(found.name)
 print(package.__file__)
 """

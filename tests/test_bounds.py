@@ -11,14 +11,16 @@ PACKAGES = ("tasks-core", "starlette-tasks", "fastapi-tasks", "litestar-tasks")
 
 
 def requirements() -> list[Requirement]:
-    """Return what the installed ones of our packages need of others."""
+    """Return what the installed ones of our packages need of others, with the extra for ENGINE."""
     found: list[str] = []
     for name in PACKAGES:
         try:
             found += requires(name) or []
         except PackageNotFoundError:
             continue
-    return [it for it in map(Requirement, found) if it.name not in PACKAGES]
+    chosen = {"extra": environ.get("ENGINE", "")}
+    needed = [it for it in map(Requirement, found) if it.name not in PACKAGES]
+    return [it for it in needed if it.marker is None or it.marker.evaluate(chosen)]
 
 
 @pytest.mark.skipif(

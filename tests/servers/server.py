@@ -70,12 +70,12 @@ class Server:
         Thread(target=self._listen, daemon=True).start()
         command = [part.format(port=self.port) for part in COMMANDS[kind]]
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-        wire = "{}:{}".format(*self._listener.getsockname())
+        self.wire: Final = "{}:{}".format(*self._listener.getsockname())
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", *command, *arguments, app],
                 cwd=ROOT,
-                env=os.environ | (environment or {}) | {"PYTHONPATH": path, "TESTS_WIRE": wire},
+                env=os.environ | (environment or {}) | {"PYTHONPATH": path, "TESTS_WIRE": self.wire},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

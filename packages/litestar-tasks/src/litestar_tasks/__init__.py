@@ -7,6 +7,8 @@ so that users import from one package.
 
 from tasks_core import (
     BacklogFullError,
+    Carrier,
+    HandOverError,
     MountedSettingsError,
     NoCurrentTaskError,
     Phase,
@@ -22,6 +24,7 @@ from tasks_core import (
     TaskConfig,
     TaskErrorHandler,
     TaskFailed,
+    TaskHandedOver,
     TaskObserver,
     TaskRecord,
     TaskRegistry,
@@ -31,6 +34,7 @@ from tasks_core import (
     TaskSkipped,
     TasksScheduler,
     TaskState,
+    TaskStatus,
     TasksUninitializedError,
     TaskTimedOut,
     Updates,
@@ -43,6 +47,8 @@ from ._plugin import TasksPlugin
 
 __all__ = [
     "BacklogFullError",
+    "Carrier",
+    "HandOverError",
     "MountedSettingsError",
     "NoCurrentTaskError",
     "Phase",
@@ -58,12 +64,14 @@ __all__ = [
     "TaskConfig",
     "TaskErrorHandler",
     "TaskFailed",
+    "TaskHandedOver",
     "TaskObserver",
     "TaskRecord",
     "TaskRegistry",
     "TaskSettings",
     "TaskSkipped",
     "TaskState",
+    "TaskStatus",
     "TaskTimedOut",
     "Tasks",
     "TasksAlreadyAddedError",

@@ -11,13 +11,15 @@ The map, in the order of who may know whom; each module knows only those before 
     _living                what lives on an event loop
     _backend               the event loop, as tasks are run on it
     _record                what is told of a task to others
+    _traceback             which part of a traceback is the users'
+    _carrier               the seam to engines outside of this process
+    _handing_over          handing tasks over to them
     _task                  one scheduled call, and what becomes of it
     _memory                what is kept of a task that has ended
     _report                all that is logged
     _observers             who is told of each step
     _registry              finding what lives, and what is remembered
     _lanes                 tasks that are counted by a key
-    _traceback             which part of a traceback is the users'
     _attempts              calling the function with a timeout, or again
     _execution             one task from its first step to its last
     _scheduler             one request's view: schedule, reach the phases
@@ -30,15 +32,18 @@ The map, in the order of who may know whom; each module knows only those before 
 The promises that all of this keeps have numbers, see ``docs/semantics.md``.
 """
 
+from ._carrier import Carrier, TaskStatus
 from ._config import Retry, RunOn, TaskConfig, TaskErrorHandler, TaskSettings
 from ._exceptions import (
     BacklogFullError,
+    HandOverError,
     MountedSettingsError,
     NoCurrentTaskError,
     RunnerClosedError,
     TaskAborted,
     TaskCancelled,
     TaskFailed,
+    TaskHandedOver,
     TasksAlreadyAddedError,
     TasksError,
     TaskSkipped,
@@ -57,6 +62,8 @@ from ._task import Task, current_task
 
 __all__ = [
     "BacklogFullError",
+    "Carrier",
+    "HandOverError",
     "MountedSettingsError",
     "NoCurrentTaskError",
     "Phase",
@@ -73,6 +80,7 @@ __all__ = [
     "TaskConfig",
     "TaskErrorHandler",
     "TaskFailed",
+    "TaskHandedOver",
     "TaskObserver",
     "TaskRecord",
     "TaskRegistry",
@@ -80,6 +88,7 @@ __all__ = [
     "TaskSettings",
     "TaskSkipped",
     "TaskState",
+    "TaskStatus",
     "TaskTimedOut",
     "TasksAlreadyAddedError",
     "TasksError",

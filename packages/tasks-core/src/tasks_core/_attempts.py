@@ -48,6 +48,9 @@ class Attempts:
 
     async def run(self) -> Any:  # noqa: ANN401 - what the function, or the retry, returns
         """Make the first attempt, and others as the task's retry wants them."""
+        if self._task._carried is not None:  # its engine has its own
+            self._task._begin()
+            return await self._task._hand_over(self._task._carried)
         retry = self._task.config.retry
         try:
             return await (self._attempt() if retry is None else self._retry(retry))

@@ -69,6 +69,7 @@ class TaskSettings(TypedDict, total=False):
     limit: int | None
     backlog: int | None
     daemon: bool | None
+    confirm: bool | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +96,9 @@ class TaskConfig:
             `BacklogFullError` (contract 9.11). Default: any number.
         daemon: Whether the task lives as long as the process, a listener for instance: a shutdown
             cancels it at once, shielded or not (contract 5.8). Default: no.
+        confirm: Whether the response waits until the task's engine has it, and the request fails
+            where it has not (contract 8.8). For tasks of this process, and those of *after
+            response*, it changes nothing. Default: no.
 
     Raises:
         TypeError: A setting is of the wrong type, or cannot be called as it will be.
@@ -114,6 +118,7 @@ class TaskConfig:
     limit: int | None = None
     backlog: int | None = None
     daemon: bool | None = None
+    confirm: bool | None = None
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later, far from the caller (contract 2.2)."""
@@ -172,4 +177,5 @@ _CHECKS: dict[str, Callable[[str, object], object]] = {
     "limit": partial(check_count, of="tasks", least=1),
     "backlog": partial(check_count, of="tasks", least=0),
     "daemon": check_flag,
+    "confirm": check_flag,
 }

@@ -221,6 +221,42 @@ class BacklogFullError(TasksError, RuntimeError):
         )
 
 
+class HandOverError(TasksError):
+    """An engine has not confirmed that it has a task, and may have it all the same (8.7).
+
+    Its cause is what the engine's client has raised, or a `TimeoutError`.
+
+    Since 0.1.0.
+    """
+
+    def __init__(self, name: str, carrier: str) -> None:
+        super().__init__(name, carrier)
+
+    def __str__(self) -> str:
+        name, carrier = self.args
+        return (
+            f"{carrier} did not confirm task {name}. It may have it all the same: hand it over "
+            "again (`await task()`) only if it may run twice"
+        )
+
+
+class TaskHandedOver(TasksError):  # noqa: N818 - the state's name
+    """`Task.wait` was called on a task that was handed over to an engine (contract 8.5).
+
+    Since 0.1.0.
+    """
+
+    def __init__(self, name: str, carrier: str) -> None:
+        super().__init__(name, carrier)
+
+    def __str__(self) -> str:
+        name, carrier = self.args
+        return (
+            f"task {name} was handed over to {carrier}, which runs it: ask "
+            "`await tasks.status(task.id)` what has become of it"
+        )
+
+
 class TaskCancelled(TasksError):  # noqa: N818 - the state's name
     """`Task.wait` was called on a task that was cancelled (contract 2.6).
 

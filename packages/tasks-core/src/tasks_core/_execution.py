@@ -9,7 +9,8 @@ from anyio import CancelScope, get_cancelled_exc_class
 from . import _report
 from ._attempts import Attempts
 from ._backend import runs_here
-from ._exceptions import TaskAborted
+from ._exceptions import HandOverError, TaskAborted
+from ._record import escape
 from ._state import PENDING
 from ._task import Task, current
 from ._threads import call, call_in_thread
@@ -37,6 +38,7 @@ async def execute(task: Task, refusal: Exception | None = None) -> None:
                     config.timeout is not None
                     or config.retry is not None
                     or task._runner._observers.active
+                    or task._carried is not None
                 ):
                     result = await Attempts(task, scope).run()
                 elif task._is_async:  # as `call` does it, without one more coroutine a task
@@ -50,6 +52,8 @@ async def execute(task: Task, refusal: Exception | None = None) -> None:
                 error = _failure(raised, scope, task)
                 if error is None:
                     raise
+                if task._carried is not None and not isinstance(error, HandOverError):
+                    error = _not_confirmed(task, error)
                 try:
                     await _fail(task, error, scope)
                 finally:
@@ -62,6 +66,13 @@ async def execute(task: Task, refusal: Exception | None = None) -> None:
         backend.living.end(task)
         current.set(None)
         del task, scope  # what the function has raised may keep this frame, and the task has that
+
+
+def _not_confirmed(task: Task, error: Exception) -> HandOverError:
+    """Return what any failure of a hand-over is to others (contract 8.7)."""
+    failure = HandOverError(escape(task.name), str(task.carrier))
+    failure.__cause__ = error
+    return failure
 
 
 async def _fail(task: Task, error: Exception, scope: CancelScope) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, NoReturn
 
+from ._carrier import Carried
 from ._exceptions import TaskFailed
 from ._function import describe
 from ._task import Task
@@ -38,9 +39,14 @@ class RememberedTask(Task[..., Any]):
         self.args = ()
         self.config = replace(task.config, on_error=None, retry=None)  # they hold on to others
         self._attempt = task.attempt
+        self._carried = task._carried and Carried(task._carried.carrier, self.func)
         self._lane = None
         self._kwargs = self._started = self._changed = None
         self._exception = None if task.exception is None else TaskFailed(*task._tell())
+
+    async def _hand_over(self, carried: Carried) -> None:
+        """Say that there is nothing to hand over any more."""
+        carried.send(self.id)
 
     def _raise(self, error: Exception) -> NoReturn:
         """Raise a new error: what is remembered must not get the waiter's frames."""
@@ -58,7 +64,7 @@ class _NotKept:
     def __init__(self, name: str) -> None:
         self.__qualname__ = name
 
-    def __call__(self) -> None:
+    def __call__(self, *_: object) -> None:
         msg = (
             f"Task {self.__qualname__} had ended when it was looked up, and its function and "
             "arguments are not kept: schedule it anew, or keep the handle that schedule() returns."

@@ -79,6 +79,7 @@ class TaskRecord:
         error: The text of what it raised, its first 2000 characters; ``None`` unless it failed.
         progress: The last `Progress` that it has reported, if any.
         attempt: Which attempt is made, or was the last, from 1; 0 before the first.
+        carrier: The name of the carrier that hands it over; ``None`` if it runs in this process.
 
     Since 0.1.0.
     """
@@ -97,6 +98,7 @@ class TaskRecord:
     error: str | None
     progress: Progress | None
     attempt: int
+    carrier: str | None
 
 
 TEXT_LIMIT: Final = 2000

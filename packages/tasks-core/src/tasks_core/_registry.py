@@ -12,7 +12,7 @@ from ._living import Living
 from ._memory import RememberedTask
 from ._observers import Observers, Updates
 from ._phase import Phase
-from ._state import TaskState
+from ._state import HANDED_OVER, TaskState
 from ._task import Task
 
 _READ_LATER: Final = 1000
@@ -131,6 +131,10 @@ class TaskRegistry:
 
     def _retire(self, task: Task) -> None:
         """Remember a task that is known, and is over, in place of knowing it."""
+        if task._state is HANDED_OVER:  # from now on its engine is asked (contract 8.9)
+            with self._changing:
+                self._known.pop(task._id, None)
+            return
         # Both outside of the lock: it asks the error for its text, and what is forgotten may be the
         # last to hold a result.
         kept, forgotten = RememberedTask(task), None

@@ -95,7 +95,7 @@ async def serve(  # noqa: PLR0913, PLR0917 - an ASGI call and what it is to know
         if scheduler._phase is IMMEDIATE:
             scheduler.reach(AFTER_ROUTE)
             if isinstance(error, Exception):
-                await scheduler.begun()  # the 500 is sent further out, once this is raised
+                await scheduler._until_begun()  # the 500 is sent further out, once this is raised
         raise
     finally:
         scheduler._close()

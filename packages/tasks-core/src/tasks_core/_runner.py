@@ -19,6 +19,7 @@ from anyio.lowlevel import checkpoint
 from . import _report
 from ._attempts import Attempts
 from ._backend import AsyncioBackend, Backend, current_backend, runs_here
+from ._carrier import Carried, TaskStatus, carry, find_carrier
 from ._config import TaskConfig, TaskSettings
 from ._exceptions import (
     Closed,
@@ -29,6 +30,7 @@ from ._exceptions import (
 )
 from ._execution import execute
 from ._function import describe
+from ._handing_over import Messengers
 from ._lanes import Lane, Lanes
 from ._observers import Observers
 from ._phase import AFTER_RESPONSE
@@ -36,7 +38,7 @@ from ._record import calendar, escape
 from ._registry import TaskRegistry
 from ._scheduler import PhaseScheduler, Scheduler, TasksScheduler
 from ._settings import RunnerSettings, Settings
-from ._state import CANCELLED, PENDING, SKIPPED
+from ._state import CANCELLED, FAILED, PENDING, SKIPPED
 from ._task import Task
 
 WARN_EVERY: Final = 10.0
@@ -85,6 +87,9 @@ class TaskRunner(Scheduler):
         self._due: deque[Task] | None = None
         # The attempts of tasks that have a retry.
         self._retrying: dict[Task, Attempts] = {}
+        # The carriers by their names, and the threads in which sync ones hand over.
+        self._carriers: Final = {carrier.name: carrier for carrier in self._settings.carriers}
+        self._messengers: Final = Messengers()
         # The event loop in which it was entered, from then on; and those of the same thread that
         # have served a request since.
         self._backend: Backend | None = None
@@ -130,6 +135,7 @@ class TaskRunner(Scheduler):
                     await self._until_idle(inf)
         finally:
             _open.discard(self)
+            self._messengers.close()
             await backend.close()
 
     async def drain(self) -> None:
@@ -190,7 +196,7 @@ class TaskRunner(Scheduler):
             msg = "Wait for a TaskRunner on the event loop in which it was entered."
             raise RuntimeError(msg)
         await checkpoint()
-        while any(not task.config.daemon for task in backend.living):
+        while any(not task._is_daemon for task in backend.living):
             await backend.living.wait_idle(inf, each=True)
 
     def task(self, **settings: Unpack[TaskSettings]) -> PhaseScheduler:
@@ -200,6 +206,22 @@ class TaskRunner(Scheduler):
     def get(self, task_id: str) -> Task | None:
         """Return the task of this id, if it lives or is remembered: see `TaskRegistry.get`."""
         return self.registry.get(task_id)
+
+    async def status(self, task_id: str) -> TaskStatus | None:
+        """Return what is known of a task by its id: see `TasksScheduler.status`."""
+        await checkpoint()
+        task = self.registry.get(task_id)
+        if task is not None and not (task.state is FAILED and task.carrier is not None):
+            return task._status()
+        carrier = self._carriers.get(find_carrier(task_id))
+        found: TaskStatus | None = None
+        if carrier is not None:
+            backend = self._find_backend() or self._entered()
+            found = await self._messengers.ask(carrier.status, task_id, backend)
+        # Of one that was not confirmed the engine's word counts if it knows of it.
+        if task is not None and (found is None or found.state is PENDING):
+            return task._status()
+        return found
 
     def _schedule(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -254,9 +276,9 @@ class TaskRunner(Scheduler):
 
     def _spares(self, task: Task) -> bool:
         """Whether a shutdown, as far as it has got, leaves the task alone."""
-        if task.config.daemon:
+        if task._is_daemon:
             return not self._drains
-        if task.config.shielded:
+        if task._is_shielded:
             return not self._cancels_shielded
         return not (self._cancels or (self._drains and task._state is PENDING))
 
@@ -275,7 +297,7 @@ class TaskRunner(Scheduler):
             task._announce()
 
     def _cut_short(self, task: Task, waits_for: str = "") -> None:
-        if not task.config.daemon:  # that is what is expected of it
+        if not task._is_daemon:  # that is what is expected of it
             self._cut.setdefault(task, waits_for or task._waits_for)
         task._backend.living.cancel(task)
 
@@ -326,6 +348,26 @@ class TaskRunner(Scheduler):
         self.registry._living.append(other.living)
         return other
 
+    def _carry(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        backend: Backend,
+    ) -> Carried | None:
+        """Return how a call is handed over to an engine, if it is.
+
+        Raises:
+            TypeError: The engine could not take the arguments (contract 8.3).
+            RuntimeError: The engine needs another event loop than this one.
+        """
+        carried = carry(self._carriers.values(), func, args, kwargs)
+        if carried and carried.carrier.needs_asyncio and not isinstance(backend, AsyncioBackend):
+            name = carried.carrier.name
+            msg = f"Carrier {name} works on asyncio only, and this application is served on trio."
+            raise RuntimeError(msg)
+        return carried
+
     def _accept(self, task: Task) -> Task:
         """Take a task in, or return the one that lives in its place; the caller holds the lock.
 
@@ -373,8 +415,8 @@ class TaskRunner(Scheduler):
     def _cancel(self, task: Task) -> bool:
         """Cancel a task; return whether that can take effect."""
         effective = task._state is PENDING or task._is_async
-        if task._lives:
-            self._on_loop(task._backend, partial(task._backend.living.cancel, task))
+        if task._lives and not task._is_on_its_way:
+            self._on_loop(task._backend, partial(self._cancel_here, task))
             return effective
         return False
 
@@ -447,6 +489,10 @@ class TaskRunner(Scheduler):
                     self._start((self._due.popleft(),))
         finally:
             self._due = None
+
+    def _cancel_here(self, task: Task) -> None:
+        if not task._is_on_its_way:
+            task._backend.living.cancel(task)
 
     def _skip_here(self, task: Task, why: str, level: int) -> None:
         if task._lives:

@@ -20,6 +20,7 @@ from typing import (
 )
 
 from . import _report
+from ._carrier import TaskStatus
 from ._config import TaskConfig, TaskSettings
 from ._exceptions import Closed, Missing, RunnerClosedError, TasksUninitializedError
 from ._function import check_call, describe
@@ -78,6 +79,10 @@ class Scheduler:
         """Return a configured way to schedule, which can be kept and used again (contract 3.4).
 
         See `TaskConfig` for the settings; those left out stay as they are.
+
+        Raises:
+            TypeError: A setting is of the wrong type.
+            ValueError: A setting is out of its range, or has no meaning in the phase.
         """
         raise NotImplementedError
 
@@ -136,6 +141,7 @@ class TasksScheduler(Scheduler):
 
     __slots__ = (
         "_backend",
+        "_confirmed",
         "_disconnects",
         "_executor",
         "_failed",
@@ -184,6 +190,8 @@ class TasksScheduler(Scheduler):
         self._open = 0
         # Whether anything was started whose first step may not have run.
         self._handed = False
+        # What the response waits for until its engine has it.
+        self._confirmed: tuple[Task, ...] = ()
         # While it is served: what `send` has raised, as the client had gone; and by which
         # exceptions the framework tells that.
         self._gone: OSError | None = None
@@ -221,6 +229,21 @@ class TasksScheduler(Scheduler):
         See `TaskRegistry.get`. A server of several processes has several applications.
         """
         return self._runner.registry.get(task_id)
+
+    async def status(self, task_id: str) -> TaskStatus | None:
+        """Return what is known of a task by its id, in this process or by its engine.
+
+        A task that was handed over is its engine's: what that says counts, and is the same in every
+        process of the server. Some engines cannot tell an unknown id from one that waits, and say
+        *pending* of both. Never waits for the task.
+
+        Returns:
+            Its status; ``None`` if nobody knows it, or can (contract 8.9).
+
+        Raises:
+            Exception: What the engine raises where it cannot be asked.
+        """
+        return await self._runner.status(task_id)
 
     @property
     def after_route(self) -> PhaseScheduler:
@@ -298,11 +321,16 @@ class TasksScheduler(Scheduler):
         """Wait until what was started has run its first step, and sync functions have a thread.
 
         Await it between `Phase.AFTER_ROUTE` and the first byte (contract 1.1, 1.2). It never
-        waits for a task to finish, or for a thread to become free.
+        waits for a task to finish, or for a thread to become free; but for the engines of tasks
+        that are to be confirmed.
+
+        Raises:
+            HandOverError: An engine has not confirmed such a task (contract 8.8).
         """
-        if self._handed and self._backend is not None:
-            self._handed = False
-            await self._executor._begun(self._backend)
+        await self._until_begun()
+        for task in self._confirmed:
+            if task.phase <= self._phase:
+                await task._until_confirmed()
 
     async def settle(self) -> None:
         """Wait for the request's tasks where a test asks for that; awaited when all is over."""
@@ -320,9 +348,14 @@ class TasksScheduler(Scheduler):
         is_async = check_call(func, args, kwargs)
         config = config or self.config
         runner, backend = self._runner, self._backend or self._find_backend(func, config)
+        carried = runner._carry(func, args, kwargs, backend) if runner._carriers else None
         task = Task(runner, backend, phase, config, func, args, kwargs, is_async)
+        task._carried = carried
         with runner._lock:
             accepted = self._executor._accept(task)
+        if carried is not None and config.confirm and phase is not AFTER_RESPONSE:
+            self._confirmed = (*self._confirmed, accepted)
+            self._handed = True  # another request may have, where it is that one's
         if accepted is not task:
             _report.exists(accepted)
             return accepted
@@ -392,6 +425,11 @@ class TasksScheduler(Scheduler):
         self._executor._start(tasks)
 
     # What who serves the request tells it, see `_request`.
+
+    async def _until_begun(self) -> None:
+        if self._handed and self._backend is not None:
+            self._handed = False
+            await self._executor._begun(self._backend)
 
     def _open_route(self) -> None:
         """Note that a route begins to run: the first one, or another attempt after that."""
@@ -513,6 +551,9 @@ class PhaseScheduler(Scheduler):
     def task(self, **settings: Unpack[TaskSettings]) -> PhaseScheduler:
         """Return the same phase with these settings over the present ones (contract 3.4)."""
         config = self.config.merge(TaskConfig(**settings))
+        if settings.get("confirm") and self.phase is AFTER_RESPONSE:
+            msg = "confirm=True is not for after_response: the response has left. Take after_route."
+            raise ValueError(msg)
         return PhaseScheduler(self._scheduler, self.phase, config)
 
     def _schedule(

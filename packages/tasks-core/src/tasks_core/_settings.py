@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict, cast
 
+from ._carrier import Carrier
 from ._checks import check_count, check_seconds
 from ._config import TaskConfig
 from ._function import describe, is_async
@@ -34,6 +35,9 @@ class RunnerSettings(TypedDict, total=False):
     """How many sync functions may run at the same time, on each event loop. Default: 40."""
     observers: Sequence[TaskObserver]
     """Who is told of each task's steps, in this order: see `TaskObserver`. Default: nobody."""
+    carriers: Sequence[Carrier]
+    """What hands tasks over to engines, asked in this order: see `Carrier`. Default: none, so that
+    all tasks run in this process."""
     history: int
     """How many tasks that have ended are remembered, of those whose id was asked for (about 1 KiB
     each, and their results); 0 remembers none. Default: 1000. See `TaskRegistry`."""
@@ -48,6 +52,7 @@ class Settings:
     shutdown_timeout: float | None = None
     thread_limit: int = 40
     observers: Sequence[TaskObserver] = ()
+    carriers: Sequence[Carrier] = ()
     history: int = 1000
 
     def __post_init__(self) -> None:
@@ -61,6 +66,7 @@ class Settings:
             check_seconds("shutdown_timeout", self.shutdown_timeout)
         check_count("thread_limit", self.thread_limit, of="threads", least=1)
         check_observers(self.observers)
+        check_carriers(self.carriers)
         check_count("history", self.history, of="tasks", least=0)
 
 
@@ -76,3 +82,22 @@ def check_observers(value: object) -> None:
         if is_async(observer):
             msg = f"observers are not async, and {describe(observer)} is: let it schedule a task"
             raise TypeError(msg)
+
+
+def check_carriers(value: object) -> None:
+    """Refuse what is none, and two of which nobody could say which one is meant."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        msg = f"carriers is a list of carriers, not {type(value).__name__}"
+        raise TypeError(msg)
+    names = set[str]()
+    for carrier in cast("Sequence[object]", value):
+        if not isinstance(carrier, Carrier):
+            msg = f"carriers is a list of carriers, and {type(carrier).__name__} is none"
+            raise TypeError(msg)
+        if not carrier.name:
+            msg = f"the name of {type(carrier).__name__} is empty: ids begin with it"
+            raise ValueError(msg)
+        if carrier.name in names:
+            msg = f"two carriers have the name {carrier.name!r}: pass name=... to one of them"
+            raise ValueError(msg)
+        names.add(carrier.name)

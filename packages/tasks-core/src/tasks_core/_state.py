@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class TaskState(StrEnum):
-    """The states of a task (contract 2.6); the last four are final and never change.
+    """The states of a task (contract 2.6); the last five are final and never change.
 
     Since 0.1.0.
     """
@@ -23,7 +23,9 @@ class TaskState(StrEnum):
     """It was cancelled: by `Task.cancel`, by a shutdown, or natively by the event loop."""
     SKIPPED = "skipped"
     """Its request's outcome was not the one in ``run_on``."""
+    HANDED_OVER = "handed_over"
+    """An engine has it, and knows what becomes of it."""
 
 
 # For the reason given in _phase.py.
-PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED, SKIPPED = TaskState
+PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED, SKIPPED, HANDED_OVER = TaskState

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import Context, ContextVar, copy_context
-from secrets import token_hex
 from threading import RLock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, cast, overload
@@ -14,12 +13,29 @@ from anyio import Event
 from anyio.lowlevel import checkpoint
 
 from ._backend import Backend, runs_here
+from ._carrier import Carried, TaskStatus, make_id
 from ._config import TaskConfig
-from ._exceptions import NoCurrentTaskError, TaskCancelled, TaskSkipped
+from ._exceptions import (
+    HandOverError,
+    NoCurrentTaskError,
+    TaskCancelled,
+    TaskHandedOver,
+    TaskSkipped,
+)
 from ._function import describe, show, type_name
+from ._handing_over import hand_over
 from ._phase import IMMEDIATE, Phase
 from ._record import Progress, TaskRecord, calendar, cut, escape, plain
-from ._state import CANCELLED, FAILED, PENDING, RUNNING, SKIPPED, SUCCEEDED, TaskState
+from ._state import (
+    CANCELLED,
+    FAILED,
+    HANDED_OVER,
+    PENDING,
+    RUNNING,
+    SKIPPED,
+    SUCCEEDED,
+    TaskState,
+)
 from ._threads import call
 
 if TYPE_CHECKING:
@@ -67,6 +83,7 @@ class Task(Generic[P, R_co]):
         "_attempt",
         "_backend",
         "_began_at",
+        "_carried",
         "_changed",
         "_context",
         "_ended_at",
@@ -115,6 +132,7 @@ class Task(Generic[P, R_co]):
         self._known = False
         self._runner = runner
         self._lane: Lane | None = None  # what it is counted in, if it is
+        self._carried: Carried | None = None  # how it is handed over, if it does not run here
         self._backend = backend  # the event loop on which it runs
         # The copy of the context in which it was scheduled, until it has been started in it (2.4).
         self._context = copy_context()
@@ -145,6 +163,9 @@ class Task(Generic[P, R_co]):
     def id(self) -> str:
         """An unguessable identifier, unique for ever: 32 hexadecimal digits.
 
+        Of a task that is handed over to an engine, the carrier's name and a hyphen come before
+        them: so every process of the server knows whom to ask. The engine has it by the same id.
+
         Who asks for it can look the task up: see `TaskRegistry`.
         """
         if not self._known:
@@ -156,6 +177,11 @@ class Task(Generic[P, R_co]):
         """The configured name, or else the function's qualified name."""
         name = self.config.name
         return describe(self.func) if name is None else name
+
+    @property
+    def carrier(self) -> str | None:
+        """The name of the carrier that hands it over; ``None`` if it runs in this process."""
+        return None if self._carried is None else self._carried.carrier.name
 
     @property
     def state(self) -> TaskState:
@@ -205,6 +231,7 @@ class Task(Generic[P, R_co]):
             Exception: What the function raised.
             TaskCancelled: The task was cancelled.
             TaskSkipped: The task was skipped, for its request's outcome.
+            TaskHandedOver: An engine has it: `TasksScheduler.status` asks what becomes of it.
             RuntimeError: Another event loop than the task's runs here.
         """
         await self._until_over()
@@ -213,6 +240,8 @@ class Task(Generic[P, R_co]):
                 raise TaskCancelled(self.name)
             if self._state is SKIPPED:
                 raise TaskSkipped(self.name)
+            if self._state is HANDED_OVER:
+                raise TaskHandedOver(self.name, str(self.carrier))
             if self._exception is not None:
                 self._raise(self._exception)
             return self._result
@@ -223,9 +252,9 @@ class Task(Generic[P, R_co]):
         """Cancel the task, shielded or not: before it begins, or while it runs.
 
         May be called from any thread. Returns whether that can take effect: a task that has ended
-        cannot be cancelled, and a sync function that has begun ends when it likes. It is told all
-        the same: one that calls `anyio.from_thread.check_cancelled` now and then ends there, and
-        the task is cancelled.
+        cannot be cancelled, nor can one that is being handed over to an engine, and a sync function
+        that has begun ends when it likes. It is told all the same: one that calls
+        `anyio.from_thread.check_cancelled` now and then ends there, and the task is cancelled.
         """
         return self._runner._cancel(self)
 
@@ -295,6 +324,7 @@ class Task(Generic[P, R_co]):
             error=text,
             progress=self._progress,
             attempt=self.attempt,
+            carrier=self.carrier,
         )
 
     @overload
@@ -304,11 +334,14 @@ class Task(Generic[P, R_co]):
     async def __call__(self) -> Any:
         """Call the function once more, as the task did, without its error handler (contract 4.4).
 
-        The task's own state does not change.
+        The task's own state does not change. A task that an engine has, or should have, is handed
+        over again, by the same id; that returns ``None``.
 
         Raises:
             Exception: What the function raises.
         """
+        if self._carried is not None:
+            return await self._hand_over(self._carried)
         result: Any = await call(self.func, self.args, self.kwargs, self._backend.threads)
         return result
 
@@ -327,17 +360,20 @@ class Task(Generic[P, R_co]):
         self._context = _NO_CONTEXT
 
     def _begin(self) -> None:
-        """Note that the function is being called."""
+        """Note that the function is being called; or that the task is being handed over."""
         current.set(self)
         self._began_at = time.monotonic()
-        self._state = RUNNING
+        if self._carried is None:
+            self._state = RUNNING
         if self._started is not None:
             self._started.set()
 
     def _succeed(self, result: Any) -> None:  # noqa: ANN401 - what the function returned
-        """Note that the function has returned."""
+        """Note that the function has returned; or that an engine has the task."""
         self._result = result
-        self._state = SUCCEEDED  # last: a thread that sees the state has the result
+        self._state = (
+            SUCCEEDED if self._carried is None else HANDED_OVER
+        )  # last: a thread that sees the state has the result
 
     def _fail(self, error: Exception) -> None:
         """Note that the function has raised, with a traceback that begins in the function.
@@ -371,6 +407,44 @@ class Task(Generic[P, R_co]):
         return self._ended_at is not None
 
     @property
+    def _is_shielded(self) -> bool:
+        """Whether a shutdown waits for it: for a hand-over always, which does not take long."""
+        return self.config.shielded or self._carried is not None
+
+    @property
+    def _is_daemon(self) -> bool:
+        """Whether it lives as long as the process."""
+        return bool(self.config.daemon) and self._carried is None
+
+    @property
+    def _is_on_its_way(self) -> bool:
+        """Whether it is being handed over to an engine, or was."""
+        return self._carried is not None and self._began_at is not None
+
+    def _status(self) -> TaskStatus:
+        """Return what is known of it here."""
+        state = self._state
+        kind, text = self._tell() if state is FAILED else (None, None)
+        return TaskStatus(
+            id=self.id,
+            state=state,
+            result=self._result if state is SUCCEEDED else None,
+            error_type=kind,
+            error=text,
+            progress=self._progress,
+            carrier=self.carrier,
+        )
+
+    async def _hand_over(self, carried: Carried) -> None:
+        """Hand it over to its engine.
+
+        Raises:
+            HandOverError: The engine has not confirmed it (contract 8.7).
+        """
+        messengers = self._runner._messengers
+        await hand_over(self.name, self.id, carried, messengers, self._backend)
+
+    @property
     def _waits_for(self) -> str:
         """What it waits for before it begins, if it has not begun."""
         if self._state is not PENDING:
@@ -379,6 +453,8 @@ class Task(Generic[P, R_co]):
             return "others of its key"
         if self._handle is None and self.phase is not IMMEDIATE:
             return str(self.phase)
+        if self._carried is not None:
+            return f"carrier {self.carrier}"
         return "its turn" if self._is_async else "a thread"
 
     @property
@@ -394,8 +470,8 @@ class Task(Generic[P, R_co]):
         return self._id
 
     def _make_id(self) -> None:
-        digits = token_hex(16)
-        self._id = self._id or digits  # a finaliser may have asked meanwhile
+        made = make_id(self.carrier)
+        self._id = self._id or made  # a finaliser may have asked meanwhile
 
     def _make_started(self) -> Event:
         """Make the event; of threads that ask at the same time all get the same."""
@@ -428,6 +504,18 @@ class Task(Generic[P, R_co]):
         """Wait until it is over, however it ends."""
         while self._ended_at is None:
             await self._until_changed(self._progress)
+
+    async def _until_confirmed(self) -> None:
+        """Wait until its engine has it; not if it was skipped, or cancelled by who knows.
+
+        Raises:
+            HandOverError: The engine has not confirmed it; or a shutdown has cut it short.
+        """
+        await self._until_over()
+        if self._state is FAILED or self in self._runner._cut:
+            # Not its own error: who waits here holds the task, which holds that.
+            cause = self._exception and self._exception.__cause__
+            raise HandOverError(escape(self.name), str(self.carrier)) from cause
 
     def _refuse_other_loops(self) -> None:
         """Refuse to make an event for an event loop that is not its own; it would break both."""

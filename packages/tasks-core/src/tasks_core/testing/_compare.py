@@ -89,6 +89,7 @@ def recorded_call(task: Task, wanted: TaskConfig) -> Call:
         key=config.key or describe(task.func),
         unique=bool(config.unique),
         daemon=bool(config.daemon),
+        confirm=bool(config.confirm),
     )
     settings = {
         field.name: getattr(in_force, field.name)

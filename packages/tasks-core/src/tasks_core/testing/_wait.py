@@ -83,7 +83,7 @@ class Waiting:
         try:
             with fail_after(self._timeout):
                 for task in tasks:  # a list that grows meanwhile is gone through to its end
-                    if not task.config.daemon:
+                    if not task._is_daemon:
                         await task._until_over()
         except TimeoutError:
             raise self._too_late() from None
@@ -123,7 +123,7 @@ class Waiting:
         self._waiters.append(waiter)
 
     def _find_living(self) -> list[Task]:
-        return [task for task in self.tasks if not (task._is_over or task.config.daemon)]
+        return [task for task in self.tasks if not (task._is_over or task._is_daemon)]
 
     def _too_late(self) -> TimeoutError:
         named = ", ".join(

@@ -1,0 +1,135 @@
+"""Handing tasks over to their engines: bounded, and apart from all other threads (contract 8.6)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
+from inspect import isawaitable
+from threading import Condition, Thread
+from typing import Any, Final
+
+from anyio import Event, fail_after
+
+from ._backend import Backend
+from ._carrier import Carried
+from ._exceptions import HandOverError, LoopEndedError, TaskAborted
+from ._function import is_async
+from ._record import escape
+from ._traceback import users_part
+
+THREADS: Final = 4
+"""How many sync engines are asked at a time, of each runner."""
+
+
+class Messengers:
+    """Threads for what may hang: it is left behind with its thread, and there are few of them.
+
+    They keep no process from ending.
+    """
+
+    def __init__(self) -> None:
+        self._letters = deque[_Letter]()
+        self._changed = Condition()  # held for the letters and the counts
+        self._threads = self._idle = 0
+        self._closed = False
+
+    async def ask(self, question: Callable[[str], Any], task_id: str, backend: Backend) -> Any:  # noqa: ANN401 - whatever the engine says
+        """Ask an engine: on the event loop if the question is async, in a thread otherwise.
+
+        Who is cancelled does not wait for the answer.
+        """
+        if is_async(question):
+            return await question(task_id)
+        letter = _Letter(partial(question, task_id), backend)
+        self._post(letter)
+        try:
+            await letter.answered.wait()
+        finally:
+            with self._changed, suppress(ValueError):  # no thread has it
+                self._letters.remove(letter)
+        found = letter.read()
+        return await found if isawaitable(found) else found
+
+    def close(self) -> None:
+        """Let the threads end that have nothing to do."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _post(self, letter: _Letter) -> None:
+        with self._changed:
+            self._letters.append(letter)
+            self._changed.notify()
+            if len(self._letters) <= self._idle or self._threads == THREADS:
+                return
+            self._threads += 1
+        Thread(target=self._work, name="tasks_core messenger", daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._idle += 1
+                while not self._letters and not self._closed:
+                    self._changed.wait()
+                self._idle -= 1
+                if not self._letters:
+                    self._threads -= 1
+                    return
+                letter = self._letters.popleft()
+            letter.answer()
+            del letter  # it holds the arguments
+
+
+class _Letter:
+    """A question on its way to a thread and back, asked in a copy of the present context."""
+
+    def __init__(self, question: Callable[[], Any], backend: Backend) -> None:
+        self.answered = Event()
+        self._question = partial(copy_context().run, question)
+        self._backend = backend
+        self._found: Any = None
+        self._error: Exception | None = None
+
+    def answer(self) -> None:
+        """Ask, in the thread, and wake who waits."""
+        try:
+            self._found = self._question()
+        except Exception as error:  # noqa: BLE001 - who asks gets it
+            self._error = error
+        except BaseException as error:  # noqa: BLE001 - as from any other thread of ours
+            self._error = TaskAborted(type(error).__name__)
+            self._error.__cause__ = error
+        finally:
+            del self._question  # it holds the task, and what was raised holds this
+        with suppress(LoopEndedError):
+            self._backend.act(self.answered.set)
+
+    def read(self) -> Any:  # noqa: ANN401 - whatever the engine says
+        """Return the answer, or raise it, once."""
+        error, self._error = self._error, None  # the error has the frames, and these have this
+        try:
+            if error is not None:
+                raise error
+            return self._found
+        finally:
+            del error
+
+
+async def hand_over(
+    name: str, task_id: str, carried: Carried, messengers: Messengers, backend: Backend
+) -> None:
+    """Hand a task over to its engine.
+
+    Raises:
+        HandOverError: The engine has not confirmed it (contract 8.7).
+    """
+    carrier, send = carried
+    try:
+        with fail_after(carrier.timeout):
+            await messengers.ask(send, task_id, backend)
+    except Exception as error:
+        error.__traceback__ = users_part(error.__traceback__)
+        raise HandOverError(escape(name), carrier.name) from error

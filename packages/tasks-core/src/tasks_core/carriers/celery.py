@@ -1,0 +1,104 @@
+"""Hands tasks over to Celery."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from inspect import signature
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import celery.app.amqp  # which else the first call would import, on the event loop
+from celery import Task, states
+from celery.backends.base import DisabledBackend
+from kombu.serialization import dumps
+
+from tasks_core._carrier import Carrier, Send, TaskStatus
+from tasks_core._function import show, type_name
+from tasks_core._record import cut, plain
+from tasks_core._state import TaskState
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+_STATES: Final = {
+    states.PENDING: TaskState.PENDING,
+    states.RECEIVED: TaskState.PENDING,
+    states.SUCCESS: TaskState.SUCCEEDED,
+    states.FAILURE: TaskState.FAILED,
+    states.REVOKED: TaskState.CANCELLED,
+}
+"""All others mean that it is being worked on, or will be again."""
+
+
+class CeleryCarrier(Carrier):
+    """Hands over what Celery's decorators, ``@shared_task`` for instance, have made a task.
+
+    Args:
+        app: The Celery application, whose result backend is asked for the status. Without a result
+            backend there is none.
+        name: See `Carrier`.
+        timeout: See `Carrier`.
+
+    Since 0.1.0.
+    """
+
+    def __init__(self, app: Celery, *, name: str = "celery", timeout: float = 5.0) -> None:
+        self._app = app
+        self.name = name
+        self.timeout = timeout
+
+    def carry(
+        self, func: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any], /
+    ) -> Send | None:
+        """See `Carrier.carry`."""
+        if not isinstance(func, Task):
+            return None
+        task = cast("Any", func)
+        _check(task, args, dict(kwargs))
+
+        def send(task_id: str) -> object:
+            return task.apply_async(args, dict(kwargs), task_id=task_id)
+
+        return send
+
+    def status(self, task_id: str, /) -> TaskStatus | None:
+        """Ask the result backend."""
+        backend = cast("Any", self._app.backend)
+        if isinstance(backend, DisabledBackend):
+            return None
+        meta = backend.get_task_meta(task_id)
+        state = _STATES.get(meta["status"], TaskState.RUNNING)
+        result, failed = meta["result"], state is TaskState.FAILED
+        return TaskStatus(
+            id=task_id,
+            state=state,
+            result=result if state is TaskState.SUCCEEDED else None,
+            error_type=plain(type_name(result)) if failed else None,
+            error=cut(plain(show(result))) if failed else None,
+            carrier=self.name,
+        )
+
+
+def _check(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:  # noqa: ANN401 - Celery's
+    """Refuse arguments that do not fit, or that could not be sent: as sending it does."""
+    if task.typing:  # else the user's decorator says that it is not to be checked
+        fits = getattr(task, "__header__", None)  # what is called may take anything, as a wrapper
+        try:
+            if fits is None:
+                signature(task.run).bind(*args, **kwargs)
+            else:
+                fits(*args, **kwargs)
+        except TypeError as error:
+            msg = f"schedule({task.name}, ...): {error}"
+            raise TypeError(msg) from None
+    app = task.app
+    options = {"serializer": task.serializer} if task.serializer else {}
+    routed = app.amqp.router.route(options, task.name, args, kwargs, task)
+    serializer = routed.get("serializer") or app.conf.task_serializer
+    dump_models = getattr(task, "_dump_pydantic_arguments", None)
+    try:
+        if dump_models is not None and serializer != "pickle":
+            args, kwargs = dump_models(args, kwargs)
+        dumps((args, kwargs), serializer=serializer)
+    except Exception as error:
+        msg = f"{task.name}: Celery cannot send these arguments as {serializer}: {error}"
+        raise TypeError(msg) from error

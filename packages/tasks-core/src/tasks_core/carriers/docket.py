@@ -1,0 +1,85 @@
+"""Hands tasks over to Docket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, cast
+
+from docket import Disposition, Docket, Execution
+from docket.execution import ExecutionState
+
+from tasks_core._carrier import Carrier, Send, TaskStatus
+from tasks_core._function import check_call, describe
+from tasks_core._record import cut, plain
+from tasks_core._state import TaskState
+
+_STATES: Final = {
+    ExecutionState.SCHEDULED: TaskState.PENDING,
+    ExecutionState.QUEUED: TaskState.PENDING,
+    ExecutionState.RUNNING: TaskState.RUNNING,
+    ExecutionState.COMPLETED: TaskState.SUCCEEDED,
+    ExecutionState.FAILED: TaskState.FAILED,
+    ExecutionState.CANCELLED: TaskState.CANCELLED,
+}
+
+
+class DocketCarrier(Carrier):
+    """Hands over the functions that are registered with a docket.
+
+    The application's lifespan enters and leaves the docket, as Docket's documentation says.
+
+    Args:
+        docket: The docket.
+        name: See `Carrier`.
+        timeout: See `Carrier`.
+
+    Since 0.1.0.
+    """
+
+    needs_asyncio = True
+
+    def __init__(self, docket: Docket, *, name: str = "docket", timeout: float = 5.0) -> None:
+        self._docket = docket
+        self.name = name
+        self.timeout = timeout
+
+    def carry(
+        self, func: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any], /
+    ) -> Send | None:
+        """See `Carrier.carry`."""
+        if not any(known is func for known in self._docket.tasks.values()):
+            return None
+        check_call(func, args, kwargs)
+        task = cast("Any", func)
+        now = datetime.now(UTC)
+        try:  # as sending it does
+            Execution(self._docket, task, args, dict(kwargs), "", now, 1).as_message()
+        except Exception as error:
+            msg = f"{describe(func)}: Docket cannot send these arguments: {error}"
+            raise TypeError(msg) from error
+
+        async def send(task_id: str) -> None:
+            execution = await self._docket.add(task, key=task_id)(*args, **kwargs)
+            if execution.disposition is Disposition.STRUCK:
+                msg = f"{describe(func)} is struck from the docket"
+                raise RuntimeError(msg)
+
+        return send
+
+    async def status(self, task_id: str, /) -> TaskStatus | None:
+        """Ask Redis."""
+        execution = await self._docket.get_execution(task_id)
+        if execution is None:
+            return None
+        state = _STATES[execution.state]
+        kind, _, text = (execution.error or "").partition(": ")
+        failed = state is TaskState.FAILED
+        return TaskStatus(
+            id=task_id,
+            state=state,
+            result=await execution.get_result() if state is TaskState.SUCCEEDED else None,
+            error_type=plain(kind) if failed else None,
+            error=cut(plain(text)) if failed else None,
+            carrier=self.name,
+        )

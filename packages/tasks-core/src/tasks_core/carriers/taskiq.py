@@ -1,0 +1,115 @@
+"""Hands tasks over to Taskiq."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from inspect import Parameter, Signature, signature
+from typing import Any, Final, cast
+
+from taskiq import AsyncBroker, AsyncTaskiqDecoratedTask
+from taskiq.result_backends.dummy import DummyResultBackend
+from taskiq_dependencies import DependencyGraph
+
+from tasks_core._carrier import Carrier, Send, TaskStatus
+from tasks_core._function import show, type_name
+from tasks_core._record import cut, plain
+from tasks_core._state import TaskState
+
+
+class TaskiqCarrier(Carrier):
+    """Hands over what ``@broker.task`` has made a task.
+
+    The application's lifespan starts and stops the broker, as Taskiq's documentation says.
+
+    Args:
+        broker: The broker, whose result backend is asked for the status. Without a result backend
+            there is none.
+        name: See `Carrier`.
+        timeout: See `Carrier`.
+
+    Since 0.1.0.
+    """
+
+    needs_asyncio = True
+
+    def __init__(self, broker: AsyncBroker, *, name: str = "taskiq", timeout: float = 5.0) -> None:
+        self._broker = broker
+        self.name = name
+        self.timeout = timeout
+        # Of each task the parameters that Taskiq fills in where it runs.
+        self._filled_in: Final[dict[str, frozenset[str]]] = {}
+
+    def carry(
+        self, func: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any], /
+    ) -> Send | None:
+        """See `Carrier.carry`."""
+        if not isinstance(func, AsyncTaskiqDecoratedTask):
+            return None
+        task = cast("AsyncTaskiqDecoratedTask[..., Any]", func)
+        self._check_call(task, args, kwargs)
+        try:  # as sending it does; the serializer by itself takes less
+            kicker = cast("Any", task.kicker())  # a shared task's has another broker than that
+            kicker.broker.formatter.dumps(kicker._prepare_message(*args, **kwargs))
+        except Exception as error:
+            msg = f"{task.task_name}: Taskiq cannot send these arguments: {error}"
+            raise TypeError(msg) from error
+
+        async def send(task_id: str) -> None:
+            await task.kicker().with_task_id(task_id).kiq(*args, **kwargs)
+
+        return send
+
+    async def status(self, task_id: str, /) -> TaskStatus | None:
+        """Ask the result backend."""
+        backend = cast("Any", self._broker.result_backend)
+        if isinstance(backend, DummyResultBackend):  # which says of everything that it is done
+            return None
+        if not await backend.is_result_ready(task_id):
+            progress = await backend.get_progress(task_id)
+            state = TaskState.PENDING if progress is None else TaskState.RUNNING
+            return TaskStatus(id=task_id, state=state, carrier=self.name)
+        result = await backend.get_result(task_id)
+        failed = result.is_err
+        return TaskStatus(
+            id=task_id,
+            state=TaskState.FAILED if failed else TaskState.SUCCEEDED,
+            result=None if failed else result.return_value,
+            error_type=plain(type_name(result.error)) if failed else None,
+            error=cut(plain(show(result.error))) if failed else None,
+            carrier=self.name,
+        )
+
+    def _check_call(
+        self,
+        task: AsyncTaskiqDecoratedTask[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> None:
+        """Refuse arguments that do not fit, but for those that Taskiq fills in."""
+        takes = signature(task.original_func)
+        try:
+            given = takes.bind_partial(*args, **kwargs).arguments
+        except TypeError as error:
+            msg = f"schedule({task.task_name}, ...): {error}"
+            raise TypeError(msg) from None
+        missing = [name for name in _required(takes) if name not in given]
+        if missing and not self._fill_in(task).issuperset(missing):
+            msg = f"schedule({task.task_name}, ...): missing arguments: {', '.join(missing)}"
+            raise TypeError(msg)
+
+    def _fill_in(self, task: AsyncTaskiqDecoratedTask[..., Any]) -> frozenset[str]:
+        known = self._filled_in.get(task.task_name)
+        if known is None:
+            graph = DependencyGraph(task.original_func).dependencies
+            first = next(iter(graph.values()), list[Any]())  # the function's own
+            known = self._filled_in[task.task_name] = frozenset(one.param_name for one in first)
+        return known
+
+
+def _required(takes: Signature) -> list[str]:
+    anything = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    return [
+        one.name
+        for one in takes.parameters.values()
+        if one.default is Parameter.empty and one.kind not in anything
+    ]
