@@ -36,16 +36,16 @@ class Messengers:
         self._threads = self._idle = 0
         self._closed = False
 
-    async def ask(self, question: Callable[[str], Any], task_id: str, backend: Backend) -> Any:  # noqa: ANN401 - whatever the engine says
-        """Ask an engine: on the event loop if the question is async, in a thread otherwise.
+    async def ask(self, backend: Backend, question: Callable[..., Any], /, *args: object) -> Any:  # noqa: ANN401 - whatever is answered
+        """Call a function of others: on the event loop if it is async, in a thread otherwise.
 
         Who is cancelled does not wait for the answer.
         """
         if is_async(question):
-            return await question(task_id)
+            return await question(*args)
         over, answer = Event(), Future[Any]()
         answer.add_done_callback(lambda _: _wake(backend, over))
-        letter = partial(copy_context().run, _fill, answer, partial(question, task_id))
+        letter = partial(copy_context().run, _fill, answer, partial(question, *args))
         self._post(letter)
         try:
             await over.wait()
@@ -112,6 +112,6 @@ async def hand_over(
     carrier, send = carried
     try:
         with fail_after(carrier.timeout):
-            await messengers.ask(send, task_id, backend)
+            await messengers.ask(backend, send, task_id)
     except Exception as error:
         raise HandOverError(escape(name), carrier.name) from error
