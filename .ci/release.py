@@ -12,6 +12,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,9 +26,11 @@ def mistakes(root: Path, tag: str | None) -> Iterator[str]:
     if len(set(versions.values())) != 1:
         yield f"the packages have several versions: {versions}"
     for project in projects:
-        for requirement in project["dependencies"]:
+        extras: dict[str, list[str]] = project.get("optional-dependencies", {})
+        for requirement in chain(project["dependencies"], *extras.values()):
             name = re.split(r"[^\w-]", requirement, maxsplit=1)[0]
-            if name in versions and requirement != f"{name}=={versions[name]}":
+            plain = re.sub(r"\[.*?\]", "", requirement)
+            if name in versions and plain != f"{name}=={versions[name]}":
                 yield f"{project['name']} needs {requirement}, here is {versions[name]}"
     if tag is None:
         return
