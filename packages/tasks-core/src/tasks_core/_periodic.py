@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from inspect import iscoroutine
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
@@ -15,7 +16,8 @@ from anyio.lowlevel import checkpoint
 from . import _report
 from ._checks import check_callable
 from ._config import TaskConfig
-from ._function import check_call, describe
+from ._function import check_call, describe, fits
+from ._phase import IMMEDIATE
 from ._record import escape
 from ._scheduler import current
 from ._task import Task
@@ -59,7 +61,7 @@ class Periodic:
 
     def __post_init__(self) -> None:
         """Refuse what could only fail when its time has come (contract 10.8)."""
-        check_call(self.func, (), {})
+        _check_func(self.func)
         if not callable(getattr(cast("object", self.trigger), "get_next_fire_time", None)):
             msg = (
                 f"Periodic({describe(self.func)}, ...) needs a trigger, not "
@@ -70,7 +72,7 @@ class Periodic:
             msg = f"config is a TaskConfig, not {type(self.config).__name__}: TaskConfig(...)"
             raise TypeError(msg)
         if self.claim is not None:
-            check_callable("claim", self.claim, remedy="pass a function that takes (name, moment)")
+            _check_claim(self.claim)
 
     @property
     def name(self) -> str:
@@ -201,6 +203,37 @@ class PeriodicTask:
         return isinstance(error, get_cancelled_exc_class()) and (
             self._scope.cancel_called or backend.cancelled_from_outside()
         )
+
+
+def _check_func(func: object) -> None:
+    if iscoroutine(func):
+        func.close()  # it was refused: no warning that it was never awaited
+        called = func.__qualname__
+        msg = (
+            f"Periodic takes a function, not the coroutine that {called}() returns: write "
+            f"Periodic({called}, ...)"
+        )
+    elif not callable(func):
+        msg = f"Periodic takes a function, and {type(func).__name__} cannot be called"
+    elif not fits(func, ()):
+        msg = (
+            f"Periodic calls {describe(func)} without arguments, and it needs some: pass "
+            f"functools.partial({describe(func)}, ...)"
+        )
+    else:
+        check_call(func, (), {})
+        return
+    raise TypeError(msg)
+
+
+def _check_claim(claim: object) -> None:
+    remedy = "pass a function that takes (name, moment)"
+    check_callable("claim", claim, remedy=remedy)
+    if not fits(claim, ("name", datetime.now(UTC))):
+        msg = (
+            f"claim is called with the name and the moment, and {describe(claim)} is not: {remedy}"
+        )
+        raise TypeError(msg)
 
 
 def _is_interrupt(error: BaseException) -> bool:
