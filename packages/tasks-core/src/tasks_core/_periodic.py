@@ -117,10 +117,12 @@ class PeriodicTask:
         Raises:
             RunnerClosedError: The application has shut down (contract 5.4).
         """
-        scheduler = self._runner._past(self._config)
+        # Its own settings are those of its task, and not of what that schedules.
+        scheduler = self._runner._past()
+        config = scheduler.config.merge(self._config)
         token = current.set(scheduler)  # so the function can schedule, wherever this is called
         try:
-            self.last = task = scheduler.schedule(self._periodic.func)
+            self.last = task = scheduler._schedule(self._periodic.func, (), {}, IMMEDIATE, config)
         finally:
             current.reset(token)
         return task

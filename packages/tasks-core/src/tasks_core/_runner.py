@@ -241,9 +241,9 @@ class TaskRunner(Scheduler):
     ) -> Task[Any, Any]:
         return self._past()._schedule(func, args, kwargs)
 
-    def _past(self, config: TaskConfig | None = None) -> TasksScheduler:
+    def _past(self) -> TasksScheduler:
         """Return a scheduler whose phases have all passed."""
-        scheduler = TasksScheduler(self, config)
+        scheduler = TasksScheduler(self)
         scheduler.reach(AFTER_RESPONSE)
         return scheduler
 
