@@ -137,7 +137,7 @@ class PeriodicTask:
     def _start(self, backend: Backend, released: Event) -> None:
         """Follow the clock, and run from the event on."""
         try:
-            self.next_run_time = self._find_next(None, datetime.now(UTC))
+            self.next_run_time = self._find_first(datetime.now(UTC))
         except Exception as error:  # noqa: BLE001 - a trigger is anyone's
             self._stop_for(error)
         self._scope, self._over = backend.scope_type(shield=True), Event()
@@ -162,7 +162,7 @@ class PeriodicTask:
                     await released.wait()
                     await self._run_at(at, backend)
                     # What has been missed by now this run has made up for.
-                    now = max(at, datetime.now(UTC))
+                    now = max(at.astimezone(UTC), datetime.now(UTC))
                     following = self._find_next(at, now)
                     while following is not None and following <= now:
                         await checkpoint()
@@ -175,7 +175,24 @@ class PeriodicTask:
         finally:
             self._over.set()
 
+    def _find_first(self, now: datetime) -> datetime | None:
+        found = self._find_next(None, now)
+        while found is not None and found < now:  # it has passed before there was a clock
+            found = self._find_next(found, now)
+        return found
+
     def _find_next(self, previous: datetime | None, now: datetime) -> datetime | None:
+        found = self._ask(previous, now)
+        if previous is None or _is_later(found, previous):
+            return found
+        # So some versions of APScheduler do when summer time ends, or the clock is set back.
+        found = self._ask(None, previous.astimezone(UTC) + timedelta(microseconds=1))
+        if _is_later(found, previous):
+            return found
+        msg = f"{self._periodic.trigger!r} gives {found}, which is not after {previous}"
+        raise ValueError(msg)
+
+    def _ask(self, previous: datetime | None, now: datetime) -> datetime | None:
         found = self._periodic.trigger.get_next_fire_time(previous, now)
         if found is not None and found.tzinfo is None:
             msg = f"{self._periodic.trigger!r} gives moments without a time zone"
@@ -240,6 +257,11 @@ def _check_claim(claim: object) -> None:
 
 def _is_interrupt(error: BaseException) -> bool:
     return isinstance(error, KeyboardInterrupt | GeneratorExit)
+
+
+def _is_later(found: datetime | None, previous: datetime) -> bool:
+    # In UTC: two moments of one time zone compare by what a clock on the wall shows.
+    return found is None or found.astimezone(UTC) > previous.astimezone(UTC)
 
 
 def make_periodic(declared: Sequence[Periodic], runner: TaskRunner) -> Mapping[str, PeriodicTask]:
