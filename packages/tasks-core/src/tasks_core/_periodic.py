@@ -173,6 +173,7 @@ class PeriodicTask:
                 raise
             self._stop_for(error)
         finally:
+            self.next_run_time = None
             self._over.set()
 
     def _find_first(self, now: datetime) -> datetime | None:
@@ -205,14 +206,15 @@ class PeriodicTask:
         if self.last is not None and not self.last._is_over:
             _report.overlap(self.name, at)
             return
-        claim = self._periodic.claim
+        claim, why = self._periodic.claim, "its claim failed"
         try:
             if claim is None or await self._runner._messengers.ask(backend, claim, self.name, at):
+                why = "it could not be scheduled"
                 self.run()
         except BaseException as error:
             if _is_interrupt(error) or self._is_cancelled(error, backend):
                 raise
-            _report.unclaimed(self.name, at, error)
+            _report.no_run(self.name, at, why, error)
 
     def _stop_for(self, error: BaseException) -> None:
         self.next_run_time = None

@@ -75,9 +75,9 @@ def overlap(name: str, at: datetime) -> None:
     )
 
 
-def unclaimed(name: str, at: datetime, error: BaseException) -> None:
-    """Log that a periodic task does not run at a moment, as its claim has failed (10.4)."""
-    what = f"Periodic task {escape(name)} does not run at {at}: its claim failed"
+def no_run(name: str, at: datetime, why: str, error: BaseException) -> None:
+    """Log that a periodic task does not run at a moment, as something has failed (10.4)."""
+    what = f"Periodic task {escape(name)} does not run at {at}: {why}"
     _log(logging.ERROR, lambda: what, None, error)
 
 
