@@ -148,6 +148,7 @@ class PeriodicTask:
     async def _stop(self, backend: Backend) -> None:
         """Stop the clock."""
         self._scope.cancel()
+        await checkpoint()  # by then a task that was cancelled before its first step has ended
         if not backend.has_ended(self._handle):
             await self._over.wait()
 
