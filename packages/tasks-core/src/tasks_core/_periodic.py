@@ -7,10 +7,17 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from inspect import iscoroutine
+from math import inf
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
-from anyio import CancelScope, Event, get_cancelled_exc_class, sleep
+from anyio import (
+    CancelScope,
+    Event,
+    current_effective_deadline,
+    get_cancelled_exc_class,
+    sleep,
+)
 from anyio.lowlevel import checkpoint
 
 from . import _report
@@ -213,18 +220,13 @@ class PeriodicTask:
                 why = "it could not be scheduled"
                 self.run()
         except BaseException as error:
-            if _is_interrupt(error) or self._is_cancelled(error, backend):
+            if _is_interrupt(error) or _is_cancelled(error, backend):
                 raise
             _report.no_run(self.name, at, why, error)
 
     def _stop_for(self, error: BaseException) -> None:
         self.next_run_time = None
         _report.clock_stopped(self.name, error)
-
-    def _is_cancelled(self, error: BaseException, backend: Backend) -> bool:
-        return isinstance(error, get_cancelled_exc_class()) and (
-            self._scope.cancel_called or backend.cancelled_from_outside()
-        )
 
 
 def _check_func(func: object) -> None:
@@ -260,6 +262,12 @@ def _check_claim(claim: object) -> None:
 
 def _is_interrupt(error: BaseException) -> bool:
     return isinstance(error, KeyboardInterrupt | GeneratorExit)
+
+
+def _is_cancelled(error: BaseException, backend: Backend) -> bool:
+    return isinstance(error, get_cancelled_exc_class()) and (
+        current_effective_deadline() == -inf or backend.cancelled_from_outside()
+    )
 
 
 def _is_later(found: datetime | None, previous: datetime) -> bool:
