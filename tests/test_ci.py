@@ -173,7 +173,14 @@ def test_release_without_an_entry(tree: Path, entry: str) -> None:
     assert judge(tree, f"v{VERSION}") == (1, f"CHANGELOG.md has no entry '## [{VERSION}] - DATE'\n")
 
 
-@pytest.mark.parametrize("line", [f'version = "{VERSION}"', f'"tasks-core=={VERSION}"'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        f'version = "{VERSION}"',
+        f'"tasks-core=={VERSION}"',
+        f'"tasks-core[cron]=={VERSION}"',
+    ],
+)
 def test_release_of_several_versions(tree: Path, line: str) -> None:
     """Packages are refused that have several versions, or need one that is not here."""
     project = tree / "packages" / "litestar-tasks" / "pyproject.toml"

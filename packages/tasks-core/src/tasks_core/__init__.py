@@ -5,7 +5,7 @@ The map, in the order of who may know whom; each module knows only those before 
     _exceptions            errors
     _phase, _state         the moments of a request, the states of a task
     _checks                what is refused among the values that users pass
-    _config, _settings     what can be set for a task, and for a runner
+    _config                what can be set for a task
     _function              what is known of functions before they are called
     _threads               calling functions where they belong: here, or in a thread
     _living                what lives on an event loop
@@ -20,9 +20,12 @@ The map, in the order of who may know whom; each module knows only those before 
     _observers             who is told of each step
     _registry              finding what lives, and what is remembered
     _lanes                 tasks that are counted by a key
+    _triggers              when a periodic task runs
     _attempts              calling the function with a timeout, or again
     _execution             one task from its first step to its last
     _scheduler             one request's view: schedule, reach the phases
+    _periodic              tasks that run by the clock
+    _settings              what can be set for a runner
     _runner                the application's: owns the tasks, drains at shutdown
     _request               one request's messages, and what they say of its phases
     _lifespan              the lifespan, with tasks around the application's own code
@@ -51,6 +54,7 @@ from ._exceptions import (
     TaskTimedOut,
 )
 from ._observers import TaskObserver, Updates
+from ._periodic import Claim, Periodic, PeriodicTask
 from ._phase import Phase
 from ._record import Progress, TaskRecord
 from ._registry import TaskRegistry
@@ -59,13 +63,19 @@ from ._scheduler import PhaseScheduler, Scheduler, TasksScheduler, current_tasks
 from ._settings import RunnerSettings
 from ._state import TaskState
 from ._task import Task, current_task
+from ._triggers import Cron, Every, Trigger
 
 __all__ = [
     "BacklogFullError",
     "Carrier",
+    "Claim",
+    "Cron",
+    "Every",
     "HandOverError",
     "MountedSettingsError",
     "NoCurrentTaskError",
+    "Periodic",
+    "PeriodicTask",
     "Phase",
     "PhaseScheduler",
     "Progress",
@@ -94,6 +104,7 @@ __all__ = [
     "TasksError",
     "TasksScheduler",
     "TasksUninitializedError",
+    "Trigger",
     "Updates",
     "current_task",
     "current_tasks",

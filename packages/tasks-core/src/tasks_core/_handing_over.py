@@ -36,14 +36,14 @@ class Messengers:
         self._threads = self._idle = 0
         self._closed = False
 
-    async def ask(self, question: Callable[[str], Any], task_id: str, backend: Backend) -> Any:  # noqa: ANN401 - whatever the engine says
-        """Ask an engine: on the event loop if the question is async, in a thread otherwise.
+    async def ask(self, backend: Backend, question: Callable[..., Any], /, *args: object) -> Any:  # noqa: ANN401 - whatever is answered
+        """Call a function of others: on the event loop if it is async, in a thread otherwise.
 
         Who is cancelled does not wait for the answer.
         """
         if is_async(question):
-            return await question(task_id)
-        letter = _Letter(partial(question, task_id), backend)
+            return await question(*args)
+        letter = _Letter(partial(question, *args), backend)
         self._post(letter)
         try:
             await letter.answered.wait()
@@ -129,7 +129,7 @@ async def hand_over(
     carrier, send = carried
     try:
         with fail_after(carrier.timeout):
-            await messengers.ask(send, task_id, backend)
+            await messengers.ask(backend, send, task_id)
     except Exception as error:
         error.__traceback__ = users_part(error.__traceback__)
         raise HandOverError(escape(name), carrier.name) from error

@@ -66,7 +66,9 @@ class ApplicationTasks:
         Args:
             state: The lifespan's state, where the server has one.
         """
-        async with TaskRunner(**self._settings) as runner:
+        runner = TaskRunner(**self._settings)
+        runner._holds_clocks = True
+        async with runner:
             self._runners = (*self._runners, runner)
             if state is not None:
                 state[self._key] = runner
@@ -106,8 +108,15 @@ class ApplicationTasks:
         return found(tasks)
 
     def started(self) -> None:
-        """Note that a lifespan has started: it can end from now on, no longer fail to start."""
+        """Note that a lifespan has started: it can end from now on, no longer fail to start.
+
+        From now on its periodic tasks run, too: before, what they use need not be there.
+        """
         self._missing = Missing.ENDED
+        here = self.running_here()
+        for runner in self._runners if here is None else (here,):
+            if runner._released is not None:
+                runner._released.set()
 
     def find(self, scope: Scope) -> TaskRunner | None:
         """Return the runner for a request, if a lifespan runs.

@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 
 from ._function import describe, show, type_name
@@ -64,6 +65,26 @@ def observer_failed(observer: object, task: Task, error: BaseException) -> None:
     """Log what an observer has raised (contract 11.3)."""
     what = f"Observer {_function(observer)} failed, of task"
     _log(logging.ERROR, lambda: f"{what} {_identify(task)} ({task.state})", task, error)
+
+
+def overlap(name: str, at: datetime) -> None:
+    """Log that a periodic task does not run at a moment, as its last run lives (10.3)."""
+    _log(
+        logging.INFO,
+        lambda: f"Periodic task {escape(name)} does not run at {at}: its last run lives",
+    )
+
+
+def no_run(name: str, at: datetime, why: str, error: BaseException) -> None:
+    """Log that a periodic task does not run at a moment, as something has failed (10.4)."""
+    what = f"Periodic task {escape(name)} does not run at {at}: {why}"
+    _log(logging.ERROR, lambda: what, None, error)
+
+
+def clock_stopped(name: str, error: BaseException) -> None:
+    """Log that a periodic task runs no more (contract 10.4)."""
+    what = f"Periodic task {escape(name)} runs no more by the clock, which was stopped by"
+    _log(logging.ERROR, lambda: f"{what} {type_name(error)}", None, error)
 
 
 def cancelled_from_outside(task: Task) -> None:

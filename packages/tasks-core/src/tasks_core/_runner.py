@@ -33,6 +33,7 @@ from ._function import describe
 from ._handing_over import Messengers
 from ._lanes import Lane, Lanes
 from ._observers import Observers
+from ._periodic import make_periodic
 from ._phase import AFTER_RESPONSE
 from ._record import calendar, escape
 from ._registry import TaskRegistry
@@ -90,6 +91,11 @@ class TaskRunner(Scheduler):
         # The carriers by their names, and the threads in which sync ones hand over.
         self._carriers: Final = {carrier.name: carrier for carrier in self._settings.carriers}
         self._messengers: Final = Messengers()
+        self.periodic: Final = make_periodic(self._settings.periodic, self)
+        """The periodic tasks by their names (contract 10.7)."""
+        # Set once what has started the runner has started too: until then no clock runs anything.
+        self._holds_clocks = False
+        self._released: Event | None = None
         # The event loop in which it was entered, from then on; and those of the same thread that
         # have served a request since.
         self._backend: Backend | None = None
@@ -118,6 +124,12 @@ class TaskRunner(Scheduler):
         calendar.look()
         _open.add(self)
         self._closed = None
+        if self.periodic:
+            self._released = Event()
+            for periodic in self.periodic.values():
+                periodic._start(self._backend, self._released)
+            if not self._holds_clocks:
+                self._released.set()
         return self
 
     async def __aexit__(
@@ -156,6 +168,7 @@ class TaskRunner(Scheduler):
         self._entered()
         self._drained = Event()
         try:
+            await self._stop_clocks()
             self._drains = True
             self._let_readers_go()
             self._strand_others()
@@ -217,7 +230,7 @@ class TaskRunner(Scheduler):
         found: TaskStatus | None = None
         if carrier is not None:
             backend = self._find_backend() or self._entered()
-            found = await self._messengers.ask(carrier.status, task_id, backend)
+            found = await self._messengers.ask(backend, carrier.status, task_id)
         # Of one that was not confirmed the engine's word counts if it knows of it.
         if task is not None and (found is None or found.state is PENDING):
             return task._status()
@@ -241,6 +254,12 @@ class TaskRunner(Scheduler):
         return self._backend
 
     # The shutdown.
+
+    async def _stop_clocks(self) -> None:
+        if self.periodic:
+            with CancelScope(shield=True):
+                for periodic in self.periodic.values():
+                    await periodic._stop(self._entered())
 
     async def _until_idle(self, deadline: float) -> None:
         """Wait until nothing lives, or the deadline, with warnings."""

@@ -30,7 +30,10 @@ from ._registry import TaskRegistry
 from ._task import Task
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ._backend import Backend
+    from ._periodic import PeriodicTask
     from ._runner import TaskRunner
 
 P = ParamSpec("P")
@@ -229,6 +232,11 @@ class TasksScheduler(Scheduler):
         See `TaskRegistry.get`. A server of several processes has several applications.
         """
         return self._runner.registry.get(task_id)
+
+    @property
+    def periodic(self) -> Mapping[str, PeriodicTask]:
+        """The application's periodic tasks, by their names (contract 10.7)."""
+        return self._runner.periodic
 
     async def status(self, task_id: str) -> TaskStatus | None:
         """Return what is known of a task by its id, in this process or by its engine.

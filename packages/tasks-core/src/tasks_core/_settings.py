@@ -10,6 +10,7 @@ from ._carrier import Carrier
 from ._checks import check_count, check_seconds
 from ._config import TaskConfig
 from ._function import describe, is_async
+from ._periodic import Periodic
 
 if TYPE_CHECKING:
     from ._observers import TaskObserver
@@ -35,6 +36,8 @@ class RunnerSettings(TypedDict, total=False):
     """How many sync functions may run at the same time, on each event loop. Default: 40."""
     observers: Sequence[TaskObserver]
     """Who is told of each task's steps, in this order: see `TaskObserver`. Default: nobody."""
+    periodic: Sequence[Periodic]
+    """What runs by the clock: see `Periodic`. Default: nothing."""
     carriers: Sequence[Carrier]
     """What hands tasks over to engines, asked in this order: see `Carrier`. Default: none, so that
     all tasks run in this process."""
@@ -52,6 +55,7 @@ class Settings:
     shutdown_timeout: float | None = None
     thread_limit: int = 40
     observers: Sequence[TaskObserver] = ()
+    periodic: Sequence[Periodic] = ()
     carriers: Sequence[Carrier] = ()
     history: int = 1000
 
@@ -66,6 +70,7 @@ class Settings:
             check_seconds("shutdown_timeout", self.shutdown_timeout)
         check_count("thread_limit", self.thread_limit, of="threads", least=1)
         check_observers(self.observers)
+        check_periodic(self.periodic)
         check_carriers(self.carriers)
         check_count("history", self.history, of="tasks", least=0)
 
@@ -101,3 +106,22 @@ def check_carriers(value: object) -> None:
             msg = f"two carriers have the name {carrier.name!r}: pass name=... to one of them"
             raise ValueError(msg)
         names.add(carrier.name)
+
+
+def check_periodic(value: object) -> None:
+    """Refuse what is none, and two of one name (contract 10.8)."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        msg = f"periodic is a list of Periodic(...), not {type(value).__name__}"
+        raise TypeError(msg)
+    names = set[str]()
+    for periodic in cast("Sequence[object]", value):
+        if not isinstance(periodic, Periodic):
+            msg = f"periodic is a list of Periodic(...), and {type(periodic).__name__} is none"
+            raise TypeError(msg)
+        if periodic.name in names:
+            msg = (
+                f"two periodic tasks are called {periodic.name!r}: give one of them a name by "
+                "TaskConfig(name=...)"
+            )
+            raise ValueError(msg)
+        names.add(periodic.name)

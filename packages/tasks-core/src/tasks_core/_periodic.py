@@ -1,0 +1,280 @@
+"""Tasks that run by the clock: what is declared, and what lives while the application does."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from inspect import iscoroutine
+from math import inf
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+
+from anyio import (
+    CancelScope,
+    Event,
+    current_effective_deadline,
+    get_cancelled_exc_class,
+    sleep,
+)
+from anyio.lowlevel import checkpoint
+
+from . import _report
+from ._checks import check_callable
+from ._config import TaskConfig
+from ._function import check_call, describe, fits
+from ._phase import IMMEDIATE
+from ._record import escape
+from ._scheduler import current
+from ._task import Task
+from ._triggers import Trigger
+
+if TYPE_CHECKING:
+    from ._backend import Backend
+    from ._runner import TaskRunner
+
+LOOK_EVERY: Final = 60.0
+"""Seconds after which the clock is looked at again: it may be set, or the machine have slept."""
+
+Claim: TypeAlias = "Callable[[str, datetime], Awaitable[bool] | bool]"
+"""Called before each run by the clock, with the task's name and the moment: whether it is this
+process that runs it (contract 10.6). Sync, and then called in a thread, or async."""
+
+
+@dataclass(frozen=True, slots=True)
+class Periodic:
+    """A function that runs by the clock while the application lives (contract 10).
+
+    A declaration: what lives is a `PeriodicTask`, one in each application.
+
+    Args:
+        func: The function, async or sync. It is called without arguments; `functools.partial`
+            gives it some.
+        trigger: When: `Every`, `Cron`, or a trigger of APScheduler 3.
+        config: Settings of its tasks, over the application's. Default: nothing set.
+        claim: See `Claim`. Default: it runs in every process.
+
+    Raises:
+        TypeError: The function needs arguments, or something is not what it should be.
+
+    Since 0.1.0.
+    """
+
+    func: Callable[[], object]
+    trigger: Trigger
+    config: TaskConfig = field(default_factory=TaskConfig)
+    claim: Claim | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what could only fail when its time has come (contract 10.8)."""
+        _check_func(self.func)
+        if not callable(getattr(cast("object", self.trigger), "get_next_fire_time", None)):
+            msg = (
+                f"Periodic({describe(self.func)}, ...) needs a trigger, not "
+                f"{type(self.trigger).__name__}: Every(minutes=5), or Cron('0 3 * * *')"
+            )
+            raise TypeError(msg)
+        if not isinstance(cast("object", self.config), TaskConfig):
+            msg = f"config is a TaskConfig, not {type(self.config).__name__}: TaskConfig(...)"
+            raise TypeError(msg)
+        if self.claim is not None:
+            _check_claim(self.claim)
+
+    @property
+    def name(self) -> str:
+        """The configured name, or else the function's qualified name."""
+        return describe(self.func) if self.config.name is None else self.config.name
+
+
+class PeriodicTask:
+    """A periodic task in an application: when it runs next, and what became of its last run.
+
+    Attributes:
+        name: Its name.
+        next_run_time: When it runs next by the clock; ``None`` if never again, or before the
+            application's runner has started.
+        last: The task of its last run; ``None`` before the first.
+        paused: Whether its times pass without a run; to be set.
+
+    Since 0.1.0.
+    """
+
+    # There once its clock has been started: what ends it, and what tells that it has ended.
+    _scope: CancelScope
+    _over: Event
+
+    def __init__(self, periodic: Periodic, runner: TaskRunner) -> None:
+        """Made by `TaskRunner`, not by users."""
+        self.name: Final = periodic.name
+        self.next_run_time: datetime | None = None
+        self.last: Task[..., Any] | None = None
+        self.paused: bool = False
+        self._periodic = periodic
+        self._runner = runner
+        self._config = TaskConfig(key=f"periodic:{self.name}", unique=True).merge(periodic.config)
+        # What the event loop holds weakly of its clock.
+        self._handle: object = None
+
+    def run(self) -> Task[[], Any]:
+        """Run it now, whatever clock, pause and claim say; or return the run that lives.
+
+        May be called from any thread. The times by the clock stay as they are.
+
+        Raises:
+            RunnerClosedError: The application has shut down (contract 5.4).
+        """
+        # Its own settings are those of its task, and not of what that schedules.
+        scheduler = self._runner._past()
+        config = scheduler.config.merge(self._config)
+        token = current.set(scheduler)  # so the function can schedule, wherever this is called
+        try:
+            self.last = task = scheduler._schedule(self._periodic.func, (), {}, IMMEDIATE, config)
+        finally:
+            current.reset(token)
+        return task
+
+    def __repr__(self) -> str:
+        """Show the name, and when it runs next."""
+        next_run_time, paused = self.next_run_time, self.paused
+        return f"<PeriodicTask {escape(self.name)} {next_run_time=!s} {paused=}>"
+
+    # Its clock.
+
+    def _start(self, backend: Backend, released: Event) -> None:
+        """Follow the clock, and run from the event on."""
+        try:
+            self.next_run_time = self._find_first(datetime.now(UTC))
+        except Exception as error:  # noqa: BLE001 - a trigger is anyone's
+            self._stop_for(error)
+        self._scope, self._over = backend.scope_type(shield=True), Event()
+        self._handle = backend.spawn(
+            self._follow(backend, released), name=f"clock of {self.name}", context=copy_context()
+        )
+
+    async def _stop(self, backend: Backend) -> None:
+        """Stop the clock."""
+        self._scope.cancel()
+        await checkpoint()  # by then a task that was cancelled before its first step has ended
+        if not backend.has_ended(self._handle):
+            await self._over.wait()
+
+    async def _follow(self, backend: Backend, released: Event) -> None:
+        try:
+            with self._scope:
+                while self.next_run_time is not None:
+                    at = self.next_run_time
+                    # No event tells when a clock is set.
+                    while (left := (at - datetime.now(UTC)).total_seconds()) > 0:  # noqa: ASYNC110
+                        await sleep(min(left, LOOK_EVERY))
+                    await released.wait()
+                    await self._run_at(at, backend)
+                    # What has been missed by now this run has made up for.
+                    now = max(at.astimezone(UTC), datetime.now(UTC))
+                    following = self._find_next(at, now)
+                    while following is not None and following <= now:
+                        await checkpoint()
+                        following = self._find_next(following, now)
+                    self.next_run_time = following
+        except BaseException as error:
+            if _is_interrupt(error):
+                raise
+            self._stop_for(error)
+        finally:
+            self.next_run_time = None
+            self._over.set()
+
+    def _find_first(self, now: datetime) -> datetime | None:
+        found = self._find_next(None, now)
+        while found is not None and found < now:  # it has passed before there was a clock
+            found = self._find_next(found, now)
+        return found
+
+    def _find_next(self, previous: datetime | None, now: datetime) -> datetime | None:
+        found = self._ask(previous, now)
+        if previous is None or _is_later(found, previous):
+            return found
+        # So some versions of APScheduler do when summer time ends, or the clock is set back.
+        found = self._ask(None, previous.astimezone(UTC) + timedelta(microseconds=1))
+        if _is_later(found, previous):
+            return found
+        msg = f"{self._periodic.trigger!r} gives {found}, which is not after {previous}"
+        raise ValueError(msg)
+
+    def _ask(self, previous: datetime | None, now: datetime) -> datetime | None:
+        found = self._periodic.trigger.get_next_fire_time(previous, now)
+        if found is not None and found.tzinfo is None:
+            msg = f"{self._periodic.trigger!r} gives moments without a time zone"
+            raise ValueError(msg)
+        return found
+
+    async def _run_at(self, at: datetime, backend: Backend) -> None:
+        if self.paused:
+            return
+        if self.last is not None and not self.last._is_over:
+            _report.overlap(self.name, at)
+            return
+        claim, why = self._periodic.claim, "its claim failed"
+        try:
+            if claim is None or await self._runner._messengers.ask(backend, claim, self.name, at):
+                why = "it could not be scheduled"
+                self.run()
+        except BaseException as error:
+            if _is_interrupt(error) or _is_cancelled(error, backend):
+                raise
+            _report.no_run(self.name, at, why, error)
+
+    def _stop_for(self, error: BaseException) -> None:
+        self.next_run_time = None
+        _report.clock_stopped(self.name, error)
+
+
+def _check_func(func: object) -> None:
+    if iscoroutine(func):
+        func.close()  # it was refused: no warning that it was never awaited
+        called = func.__qualname__
+        msg = (
+            f"Periodic takes a function, not the coroutine that {called}() returns: write "
+            f"Periodic({called}, ...)"
+        )
+    elif not callable(func):
+        msg = f"Periodic takes a function, and {type(func).__name__} cannot be called"
+    elif not fits(func, ()):
+        msg = (
+            f"Periodic calls {describe(func)} without arguments, and it needs some: pass "
+            f"functools.partial({describe(func)}, ...)"
+        )
+    else:
+        check_call(func, (), {})
+        return
+    raise TypeError(msg)
+
+
+def _check_claim(claim: object) -> None:
+    remedy = "pass a function that takes (name, moment)"
+    check_callable("claim", claim, remedy=remedy)
+    if not fits(claim, ("name", datetime.now(UTC))):
+        msg = (
+            f"claim is called with the name and the moment, and {describe(claim)} is not: {remedy}"
+        )
+        raise TypeError(msg)
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    return isinstance(error, KeyboardInterrupt | GeneratorExit)
+
+
+def _is_cancelled(error: BaseException, backend: Backend) -> bool:
+    return isinstance(error, get_cancelled_exc_class()) and (
+        current_effective_deadline() == -inf or backend.cancelled_from_outside()
+    )
+
+
+def _is_later(found: datetime | None, previous: datetime) -> bool:
+    # In UTC: two moments of one time zone compare by what a clock on the wall shows.
+    return found is None or found.astimezone(UTC) > previous.astimezone(UTC)
+
+
+def make_periodic(declared: Sequence[Periodic], runner: TaskRunner) -> Mapping[str, PeriodicTask]:
+    """Return the periodic tasks of a runner, by their names."""
+    return MappingProxyType({one.name: PeriodicTask(one, runner) for one in declared})

@@ -1,0 +1,96 @@
+"""What runs by the clock in a Litestar application."""
+
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+import anyio
+import pytest
+from litestar import Litestar, asgi, post
+from litestar.testing import TestClient
+from litestar_tasks import (
+    Every,
+    MountedSettingsError,
+    Periodic,
+    TaskConfig,
+    Tasks,
+    TasksPlugin,
+)
+from tasks_core.asgi import ASGIApp
+
+from tests.conformance.driver import serve
+
+pytestmark = pytest.mark.anyio
+
+
+async def nothing() -> None: ...
+
+
+def application(*handlers: Any, **options: Any) -> ASGIApp:
+    """Make an application; as an `ASGIApp`, since Litestar types each message by itself."""
+    return cast("ASGIApp", Litestar(handlers, logging_config=None, **options))
+
+
+def test_periodic() -> None:
+    """10.1, 10.7 A handler of an application that has started lists it, and runs it."""
+    ran: list[str] = []
+
+    @post("/")
+    async def trigger(tasks: Tasks) -> list[str]:
+        await tasks.periodic["refresh"].run().wait()
+        return list(tasks.periodic)
+
+    refresh = Periodic(lambda: ran.append("ran"), Every(hours=1), TaskConfig(name="refresh"))
+    app = Litestar([trigger], plugins=[TasksPlugin(periodic=[refresh])], logging_config=None)
+    with TestClient(app) as client:
+        assert client.post("/").json() == ["refresh"]
+    assert ran == ["ran"]
+
+
+class Soon:
+    """A trigger that gives one moment, right after now."""
+
+    def get_next_fire_time(
+        self, previous_fire_time: datetime | None, now: datetime, /
+    ) -> datetime | None:
+        return now + timedelta(microseconds=1) if previous_fire_time is None else None
+
+
+async def test_runs_wait_for_start_up_hooks() -> None:
+    """10.1 What `on_startup` opens is there when they run."""
+    log: list[str] = []
+    ran = anyio.Event()
+
+    async def run() -> None:
+        log.append("run")
+        ran.set()
+
+    async def open_pool() -> None:
+        await anyio.wait_all_tasks_blocked()  # the moment has come
+        log.append("opened")
+
+    plugin = TasksPlugin(periodic=[Periodic(run, Soon())])
+    async with serve(application(plugins=[plugin], on_startup=[open_pool])):
+        await ran.wait()
+    assert log == ["opened", "run"]
+
+
+async def test_a_mounted_application_has_none() -> None:
+    """10.8 What is mounted has its tasks from the application further out."""
+    plugin = TasksPlugin(periodic=[Periodic(nothing, Every(hours=1))])
+    inner: Any = application(plugins=[plugin])
+
+    @asgi("/inner", is_mount=True, copy_scope=True)
+    async def mounted(scope: Any, receive: Any, send: Any) -> None:
+        with pytest.raises(MountedSettingsError, match="periodic"):
+            await inner(scope, receive, send)
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with serve(application(mounted, plugins=[TasksPlugin()])) as server:
+        assert (await server.request("/inner/")).status == 204
+
+
+def test_what_is_none_is_refused() -> None:
+    """10.8 By the plugin, before it is given to an application."""
+    with pytest.raises(TypeError, match=r"periodic is a list of Periodic\(...\), and function"):
+        TasksPlugin(periodic=[nothing])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
