@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
-from anyio import CancelScope, Event, get_cancelled_exc_class, sleep
+from anyio import Event, get_cancelled_exc_class, sleep
 from anyio.lowlevel import checkpoint
 
 from . import _report
@@ -18,6 +18,7 @@ from ._config import TaskConfig
 from ._function import check_call, describe
 from ._record import escape
 from ._scheduler import current
+from ._service import Service
 from ._task import Task
 from ._triggers import Trigger
 
@@ -91,10 +92,6 @@ class PeriodicTask:
     Since 0.1.0.
     """
 
-    # There once its clock has been started: what ends it, and what tells that it has ended.
-    _scope: CancelScope
-    _over: Event
-
     def __init__(self, periodic: Periodic, runner: TaskRunner) -> None:
         """Made by `TaskRunner`, not by users."""
         self.name: Final = periodic.name
@@ -104,8 +101,6 @@ class PeriodicTask:
         self._periodic = periodic
         self._runner = runner
         self._config = TaskConfig(key=f"periodic:{self.name}", unique=True).merge(periodic.config)
-        # What the event loop holds weakly of its clock.
-        self._handle: object = None
 
     def run(self) -> Task[[], Any]:
         """Run it now, whatever clock, pause and claim say; or return the run that lives.
@@ -130,46 +125,30 @@ class PeriodicTask:
 
     # Its clock.
 
-    def _start(self, backend: Backend, released: Event) -> None:
+    def _start(self, backend: Backend, released: Event) -> Service:
         """Follow the clock, and run from the event on."""
         try:
             self.next_run_time = self._find_next(None, datetime.now(UTC))
         except Exception as error:  # noqa: BLE001 - a trigger is anyone's
             self._stop_for(error)
-        self._scope, self._over = backend.scope_type(shield=True), Event()
-        self._handle = backend.spawn(
-            self._follow(backend, released), name=f"clock of {self.name}", context=copy_context()
-        )
-
-    async def _stop(self, backend: Backend) -> None:
-        """Stop the clock."""
-        self._scope.cancel()
-        if not backend.has_ended(self._handle):
-            await self._over.wait()
+        follow = partial(self._follow, backend, released)
+        return Service(backend, f"clock of {self.name}", follow, self._stop_for)
 
     async def _follow(self, backend: Backend, released: Event) -> None:
-        try:
-            with self._scope:
-                while self.next_run_time is not None:
-                    at = self.next_run_time
-                    # No event tells when a clock is set.
-                    while (left := (at - datetime.now(UTC)).total_seconds()) > 0:  # noqa: ASYNC110
-                        await sleep(min(left, LOOK_EVERY))
-                    await released.wait()
-                    await self._run_at(at, backend)
-                    # What has been missed by now this run has made up for.
-                    now = max(at, datetime.now(UTC))
-                    following = self._find_next(at, now)
-                    while following is not None and following <= now:
-                        await checkpoint()
-                        following = self._find_next(following, now)
-                    self.next_run_time = following
-        except BaseException as error:
-            if _is_interrupt(error):
-                raise
-            self._stop_for(error)
-        finally:
-            self._over.set()
+        while self.next_run_time is not None:
+            at = self.next_run_time
+            # No event tells when a clock is set.
+            while (left := (at - datetime.now(UTC)).total_seconds()) > 0:  # noqa: ASYNC110
+                await sleep(min(left, LOOK_EVERY))
+            await released.wait()
+            await self._run_at(at, backend)
+            # What has been missed by now this run has made up for.
+            now = max(at, datetime.now(UTC))
+            following = self._find_next(at, now)
+            while following is not None and following <= now:
+                await checkpoint()
+                following = self._find_next(following, now)
+            self.next_run_time = following
 
     def _find_next(self, previous: datetime | None, now: datetime) -> datetime | None:
         found = self._periodic.trigger.get_next_fire_time(previous, now)
@@ -188,23 +167,14 @@ class PeriodicTask:
         try:
             if claim is None or await self._runner._messengers.ask(backend, claim, self.name, at):
                 self.run()
-        except BaseException as error:
-            if _is_interrupt(error) or self._is_cancelled(error, backend):
-                raise
+        except get_cancelled_exc_class():
+            raise
+        except Exception as error:  # noqa: BLE001 - a claim is anyone's
             _report.unclaimed(self.name, at, error)
 
     def _stop_for(self, error: BaseException) -> None:
         self.next_run_time = None
         _report.clock_stopped(self.name, error)
-
-    def _is_cancelled(self, error: BaseException, backend: Backend) -> bool:
-        return isinstance(error, get_cancelled_exc_class()) and (
-            self._scope.cancel_called or backend.cancelled_from_outside()
-        )
-
-
-def _is_interrupt(error: BaseException) -> bool:
-    return isinstance(error, KeyboardInterrupt | GeneratorExit)
 
 
 def make_periodic(declared: Sequence[Periodic], runner: TaskRunner) -> Mapping[str, PeriodicTask]:
