@@ -19,6 +19,8 @@ PROMISES: Final = {
     "2.4": "Context",
     "2.5": "Threads of its own",
     "2.6": "Handle",
+    "2.7": "Wherever the request is served",
+    "2.8": "Without a request",
     "3.1": "Nothing is set by default",
     "3.2": "Merging",
     "3.3": "Layers",

@@ -1025,3 +1025,45 @@ async def test_how_loud_a_skipped_task_is(caplog: pytest.LogCaptureFixture) -> N
         ("WARNING", "answered"),
         ("DEBUG", "not needed"),
     ]
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+async def test_what_a_middleware_schedules_before_all_attempts(
+    log: list[str], attempts: int
+) -> None:
+    """1.6 For a task that was scheduled before the route ran, the last attempt counts."""
+    left = [attempts]
+
+    async def endpoint(_: Request) -> Response:
+        left[0] -= 1
+        if left[0] > 0:
+            msg = "not yet"
+            raise ValueError(msg)
+        return PlainTextResponse("done")
+
+    class Retry:
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "http":
+                await self.app(scope, receive, send)
+                return None
+            for run_on in ("success", "failure", "always", None):
+                task = current_tasks().after_response.task(run_on=run_on)
+                task.schedule(noting(log), f"outside on {run_on}")
+            for _ in range(2):
+                with contextlib.suppress(ValueError):
+                    await self.app(scope, receive, send)
+                    return
+            await PlainTextResponse("never", 500)(scope, receive, send)
+
+    app = with_tasks(Route("/", endpoint), middleware=[Middleware(Retry)])
+    async with serve(app) as server, drain():
+        await server.request("/")
+    assert log == [f"outside on {run_on}" for run_on in ("success", "always", None)]
+    log.clear()
+    left[0] = 3
+    async with serve(app) as server, drain():
+        await server.request("/")
+    assert log == ["outside on failure", "outside on always"]

@@ -1,7 +1,8 @@
 """Background tasks for Litestar: `TasksPlugin` attaches them, `Tasks` gives a handler its own.
 
-The map: ``_plugin`` sets an application up, ``_access`` holds the dependency. All else is
-tasks-core's, re-exported here so that users import from one package.
+The map: ``_access`` holds the dependency, ``_layers`` merges and checks the settings of an
+application's layers, ``_plugin`` sets an application up. All else is tasks-core's, re-exported here
+so that users import from one package.
 """
 
 from tasks_core import (

@@ -21,7 +21,7 @@ class Missing(Enum):
         "context tells. Pass `tasks` on to it; or, if it has a thread of its own, start that with "
         "the context of its caller: Thread(target=contextvars.copy_context().run, args=(f, ...)). "
         "If a request did call it, tasks were not added to its application: add_tasks(app), or "
-        "plugins=[TasksPlugin()] in Litestar."
+        "plugins=[TasksPlugin()] in Litestar, whose lifespan must run as well."
     )
     ADDED = (
         "No tasks were added to the application that serves this request: call add_tasks(app) "

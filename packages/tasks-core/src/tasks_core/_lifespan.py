@@ -18,8 +18,15 @@ from ._runner import TaskRunner
 from ._scheduler import LayeredScheduler, TasksScheduler, current
 from ._settings import RunnerSettings, Settings
 
-REFUSALS: Final = (AssertionError, KeyError, NotImplementedError, ValueError)
-"""What applications without a lifespan raise when they are offered one."""
+REFUSALS: Final = (
+    AssertionError,
+    KeyError,
+    NotImplementedError,
+    TasksUninitializedError,
+    ValueError,
+)
+"""What applications without a lifespan raise when they are offered one: those that take it for a
+request; the last but one, as it has no scheduler."""
 
 
 class ApplicationTasks:

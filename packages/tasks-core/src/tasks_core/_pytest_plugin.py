@@ -101,7 +101,7 @@ def _within(block: Block, test: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(test)
         async def run_async(*args: object, **fixtures: object) -> None:
             __tracebackhide__ = True
-            block.renew()
+            block._renew()
             async with block:
                 await test(*args, **fixtures)
 
@@ -110,7 +110,7 @@ def _within(block: Block, test: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(test)
     def run(*args: object, **fixtures: object) -> None:
         __tracebackhide__ = True
-        block.renew()
+        block._renew()
         with block:
             test(*args, **fixtures)
 

@@ -71,7 +71,7 @@ async def serve(  # noqa: PLR0913, PLR0917 - an ASGI call and what it is to know
 
     async def watched_send(message: Message) -> None:
         kind = message["type"]
-        if kind == "http.response.start":
+        if kind == "http.response.start" and scheduler._open == 1:  # or a route still runs (1.2)
             scheduler.reach(AFTER_ROUTE)
         if scheduler._handed and kind in _ANSWERS:
             await scheduler.begun()

@@ -151,8 +151,10 @@ class TasksScheduler(Scheduler):
         "_gone",
         "_handed",
         "_judged",
+        "_late",
         "_open",
         "_outer",
+        "_outside",
         "_phase",
         "_routed",
         "_runner",
@@ -182,6 +184,10 @@ class TasksScheduler(Scheduler):
         # an earlier attempt at the route counts. They change under the runner's lock.
         self._waiting: list[Task] = []
         self._judged: tuple[Task, ...] = ()
+        # Those of them that were scheduled before a route ran, by middleware: for these the last
+        # attempt counts. And whether a phase had begun when the request failed.
+        self._outside: frozenset[Task] = frozenset()
+        self._late = False
         # How many calls serve the request: of the application, of its route. The last one that ends
         # ends the request.
         self._open = 0
@@ -311,6 +317,10 @@ class TasksScheduler(Scheduler):
         if phase is AFTER_RESPONSE and self._judged:
             judged, self._judged = self._judged, ()
             self._hand_over(judged)
+        if phase is AFTER_RESPONSE and self._outside:
+            self._outside = frozenset()
+            if self._failed:
+                self._skip_waiting()
         if self._waiting:
             self._begin(self._take(phase))
         if phase is AFTER_RESPONSE and self._runner._unentered:
@@ -326,11 +336,17 @@ class TasksScheduler(Scheduler):
         """
         if self._failed:
             return
+        self._failed = True
+        self._late = self._phase is not IMMEDIATE
+        self._skip_waiting()
+
+    def _skip_waiting(self) -> None:
+        """Skip what waits for a success, now that the request has failed."""
+        spared = self._outside
         with self._runner._lock:
-            self._failed = True
-            skipped = [t for t in self._waiting if t.config.run_on in _ON_SUCCESS]
-            self._waiting[:] = [t for t in self._waiting if t.config.run_on not in _ON_SUCCESS]
-        level = logging.INFO if self._phase is IMMEDIATE else logging.WARNING  # it was answered
+            skipped = [t for t in self._waiting if _on_success(t) and t not in spared]
+            self._waiting[:] = [t for t in self._waiting if not _on_success(t) or t in spared]
+        level = logging.WARNING if self._late else logging.INFO  # whether it was answered
         for task in skipped:
             self._executor._skip(task, "its request failed, and it runs on success", level)
 
@@ -452,6 +468,8 @@ class TasksScheduler(Scheduler):
     def _open_route(self) -> None:
         """Note that a route begins to run: the first one, or another attempt after that."""
         self._open += 1
+        if not self._routed and self._waiting:
+            self._outside = frozenset(t for t in self._waiting if t.phase is AFTER_RESPONSE)
         if self._phase is not IMMEDIATE:  # a middleware has answered first, or tries again
             if self._routed:
                 self._judge_attempt()
@@ -461,9 +479,10 @@ class TasksScheduler(Scheduler):
     def _judge_attempt(self) -> None:
         """Let the outcome of the attempt that has ended count for its tasks, and begin anew."""
         with self._runner._lock:
-            skipped = [] if self._failed else [t for t in self._waiting if _on_failure(t)]
-            self._judged += tuple(t for t in self._waiting if self._failed or not _on_failure(t))
-            self._waiting.clear()
+            waiting = [t for t in self._waiting if t not in self._outside]
+            skipped = [] if self._failed else [t for t in waiting if _on_failure(t)]
+            self._judged += tuple(t for t in waiting if self._failed or not _on_failure(t))
+            self._waiting[:] = [t for t in self._waiting if t in self._outside]
             self._failed = False
         for task in skipped:
             why = "its request succeeded, and it runs on failure"
@@ -486,8 +505,8 @@ class TasksScheduler(Scheduler):
         return f"<TasksScheduler phase={self._phase} failed={self._failed}>"
 
 
-_ON_SUCCESS = frozenset({None, "success"})
-"""``run_on`` of tasks that run on success only."""
+def _on_success(task: Task) -> bool:
+    return task.config.run_on is None or task.config.run_on == "success"
 
 
 def _on_failure(task: Task) -> bool:

@@ -35,7 +35,7 @@ class RunnerSettings(TypedDict, total=False):
     """Seconds that a shutdown then waits for shielded tasks, before it cancels them too. Default:
     without limit."""
     thread_limit: int
-    """How many sync functions may run at the same time. Default: 40."""
+    """How many sync functions may run at the same time, on each event loop. Default: 40."""
     observers: Sequence[TaskObserver]
     """Who is told of each task's steps, in this order: see `TaskObserver`. Default: nobody."""
     periodic: Sequence[Periodic]

@@ -11,11 +11,12 @@ test asks what was scheduled::
 
 In an async test, where the application runs on the test's own event loop, write ``async with``.
 
-A block is seen by the requests that are made in it, by its thread or task or by what these start
-(it is a context variable): nothing is global, and tests may run at the same time. Of nested blocks
-the innermost counts: its tasks are not those of the others. A request stays with its block to its
-end, also where the block is left before. For pytest there are the fixtures ``drained_tasks``,
-``inline_tasks`` and ``recorded_tasks``, each a block around the test function.
+A block is in force for the requests that are made in it, by its thread or task or by what these
+start (it is a context variable), so tests may run at the same time; and for those made where the
+context names no block that is open, in threads of a pool for instance, unless several are open. Of
+nested blocks the innermost counts: its tasks are not those of the others. A request stays with its
+block to its end, also where the block is left before. For pytest there are the fixtures
+``drained_tasks``, ``inline_tasks`` and ``recorded_tasks``, each a block around the test function.
 """
 
 from ._drain import TasksBlock, drain, inline

@@ -175,7 +175,7 @@ class Block(ABC):
             late = error
         self._conclude(exc_value, late)
 
-    def renew(self) -> None:
+    def _renew(self) -> None:
         """Let it be entered again, as new: a fixture's block is, for each example of a test."""
         if self._watch.begun:
             self._watch = Watch(self._observe)

@@ -71,7 +71,7 @@ class RecordedTasks(Block):
             RuntimeError: The block was never entered.
         """
         __tracebackhide__ = True
-        self.refuse_unused()
+        self._refuse_unused()
         if self.tasks:
             calls = [recorded_call(task, task.config).render() for task in self.tasks]
             raise AssertionError("\n    ".join(["tasks were recorded:", *calls]))
@@ -84,13 +84,13 @@ class RecordedTasks(Block):
             RuntimeError: The block was never entered.
         """
         __tracebackhide__ = True
-        self.refuse_unused()
+        self._refuse_unused()
         rest = [task for task in self.tasks if task not in self._found]
         if rest:
             calls = [recorded_call(task, task.config).render() for task in rest]
             raise AssertionError("\n    ".join(["other tasks were recorded:", *calls]))
 
-    def find(self, fits: Callable[[Task], bool]) -> Task | None:
+    def _find(self, fits: Callable[[Task], bool]) -> Task | None:
         """Return the first task that fits, of those that were not found yet if one of them does."""
         fitting = [task for task in self.tasks if fits(task)]
         found = next((task for task in fitting if task not in self._found), None)
@@ -99,13 +99,13 @@ class RecordedTasks(Block):
         self._found.add(found)
         return found
 
-    def renew(self) -> None:
+    def _renew(self) -> None:
         """Let it be entered again, as new."""
-        super().renew()
+        super()._renew()
         self.tasks.clear()
         self._found.clear()
 
-    def refuse_unused(self) -> None:
+    def _refuse_unused(self) -> None:
         """Refuse to answer for a block that could not record anything."""
         if not self._watch.begun:
             msg = "Nothing could be recorded: write `with record() as recorded:` around requests."
@@ -155,10 +155,10 @@ class RecordedPhase:
             RuntimeError: The block was never entered.
         """
         __tracebackhide__ = True
-        self._recorded.refuse_unused()
+        self._recorded._refuse_unused()
         check_call(func, args, kwargs)
         expected = Call(self._phase, self._config, func, args, kwargs)
-        found = self._recorded.find(
+        found = self._recorded._find(
             lambda task: not find_differences(expected, recorded_call(task, self._config))
         )
         if found is not None:
