@@ -9,6 +9,7 @@ from anyio import move_on_after, sleep
 from anyio.lowlevel import checkpoint
 
 from ._carrier import TaskStatus
+from ._records import LOST, Records, may_be_id
 from ._state import FAILED, LIVING, PENDING
 
 if TYPE_CHECKING:
@@ -29,15 +30,19 @@ async def find_status(runner: TaskRunner, task_id: str) -> TaskStatus | None:
     if own is not None and not (own.state is FAILED and own.carrier is not None):
         return own
     carrier = runner._carriers.get(task_id.rpartition("-")[0])
+    found: TaskStatus | None = None
     if carrier is not None:
         backend = runner._find_backend() or runner._entered()
-        found: TaskStatus | None = await runner._messengers.ask(backend, carrier.status, task_id)
-        # Of one that was not confirmed the engine's word counts if it knows of it.
-        if found is not None and (own is None or found.state is not PENDING):
+        found = await runner._messengers.ask(backend, carrier.status, task_id)
+        if found is not None and found.state is not PENDING:
             return found
-    if own is None and runner._records is not None:
-        return await runner._records.find(task_id, ARRIVES_WITHIN)
-    return own
+    records = _records(runner, task_id)
+    if own is None and records is not None:
+        own = await records.find(task_id, ARRIVES_WITHIN if found is None else 0.0)
+    # An engine may say *pending* of what it does not know: of what was not confirmed, here or in
+    # another process, that is not its word.
+    failed = own is not None and own.state is FAILED and own.error_type != LOST
+    return own if found is None or failed else found
 
 
 async def cancel_task(runner: TaskRunner, task_id: str) -> bool:
@@ -46,7 +51,13 @@ async def cancel_task(runner: TaskRunner, task_id: str) -> bool:
     task = runner.registry.get(task_id)
     if task is not None:
         return task.cancel()
-    return runner._records is not None and await runner._records.cancel(task_id)
+    records = _records(runner, task_id)
+    return records is not None and await records.cancel(task_id, ARRIVES_WITHIN)
+
+
+def _records(runner: TaskRunner, task_id: str) -> Records | None:
+    """Return where to look for a task of another process, if there can be one of this id."""
+    return runner._records if may_be_id(task_id) else None
 
 
 class Following(AsyncIterator[TaskStatus]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from math import inf
@@ -47,8 +48,18 @@ GUARD: Final = 5.0
 AT_A_TIME: Final = 8
 """How many records are written at a time."""
 
-UNWRITTEN: Final = 1000
+UNWRITTEN: Final = 10_000
 """How many may wait for a store that does not answer; the first of more are given up."""
+
+LOST: Final = "TaskLost"
+"""The type of the error of a task whose process has ended without a word."""
+
+_ID: Final = re.compile(r"(.{1,100}-)?[0-9a-f]{32}")
+
+
+def may_be_id(text: str) -> bool:
+    """Whether a task can have this id."""
+    return _ID.fullmatch(text) is not None
 
 
 class RecordStore(Protocol):
@@ -84,14 +95,16 @@ class Records:
     def __init__(self, store: RecordStore, ttl: float) -> None:
         self._store = store
         self._ttl = ttl
-        self._process = f"process-{token_hex(16)}"
+        self._process = f"process-{token_hex(8)}"  # which is no task's id
         # Tasks that have changed since they were written, in order; and when those that live were.
         self._changed: dict[Task, None] = {}
         self._written: dict[Task, float] = {}
         # What others have asked of tasks: whether to cancel them takes effect.
         self._cancelled: dict[str, bool] = {}
         self._changing = RLock()
-        # Whether the last write has failed, which so is known.
+        # What fails since it last worked, "put" or "get": while anything does, that is known. And
+        # whether one of the writes that are being made has failed.
+        self._failing = set[str]()
         self._fails = False
         self._beat_at = self._looked_at = -inf
         self._backend: Backend | None = None
@@ -108,10 +121,10 @@ class Records:
         if not task._known:
             return
         with self._changing:
+            is_new = task not in self._changed and task not in self._written
             self._changed[task] = None
-            is_new = task not in self._written
-            if len(self._changed) > UNWRITTEN:
-                del self._changed[next(iter(self._changed))]
+            given_up = self._give_up()
+        self._forget(given_up)
         if is_new and self._backend is not None:
             try:
                 self._backend.act(self._wake)
@@ -120,18 +133,17 @@ class Records:
 
     async def flush(self) -> None:
         """Write what has changed, as far as there is time."""
-        with move_on_after(GUARD):
+        with move_on_after(GUARD) as scope:
             await self._write(0.0)
+        if scope.cancelled_caught:
+            self._tell("put", TimeoutError(f"the store did not answer within {GUARD:g} s"))
 
     async def find(self, task_id: str, seconds: float) -> TaskStatus | None:
         """Return what is written of a task; wait so long for that to arrive.
 
         One whose process has ended without a word has failed.
         """
-        found = await self._get(task_id)
-        if found is None:
-            await sleep(seconds)
-            found = await self._get(task_id)
+        found = await self._get(task_id, seconds)
         if found is None:
             return None
         status = _read(found["record"])
@@ -139,16 +151,20 @@ class Records:
             return TaskStatus(
                 id=task_id,
                 state=FAILED,
-                error_type="TaskLost",
+                error_type=LOST,
                 error="its process has ended without a word",
                 progress=status.progress,
+                carrier=status.carrier,
             )
         return status
 
-    async def cancel(self, task_id: str) -> bool:
-        """Let the process that has a task cancel it; return whether that takes effect."""
+    async def cancel(self, task_id: str, seconds: float) -> bool:
+        """Let the process that has a task cancel it; return whether that takes effect.
+
+        As `find`, it waits for what is written to arrive.
+        """
         with move_on_after(ANSWER_WITHIN):
-            while (found := await self._get(task_id)) is not None:
+            while (found := await self._get(task_id, seconds)) is not None:
                 if found["cancelled"] is not None:
                     return bool(found["cancelled"])
                 if TaskState(found["record"]["state"]) not in LIVING:
@@ -182,20 +198,44 @@ class Records:
         """Write what has changed, but for what was written within the last seconds."""
         now = current_time()
         with self._changing:
-            old = [t for t, at in self._written.items() if now - at > self._keep_living() / 2]
             due = [t for t in self._changed if now - self._written.get(t, -inf) >= pause]
+            # Those of which a word was given up, and those that live on.
+            old = [t for t, at in self._written.items() if t._is_over or self._is_old(now - at)]
             due += [task for task in old if task not in self._changed]
             for task in due:
                 self._changed.pop(task, None)
-        if (due or self._written) and now - self._beat_at >= BEAT_EVERY:
-            await self._try_to_put(self._process, {"lives": True}, SILENCE)
-            self._beat_at = now
-        for at in range(0, len(due), AT_A_TIME):
-            async with create_task_group() as group:
-                for task in due[at : at + AT_A_TIME]:
-                    group.start_soon(self._write_one, task)
+        left = dict.fromkeys(due)
+        self._fails = False
+        try:
+            if self._written and not due:
+                await self._beat()
+            for at in range(0, len(due), AT_A_TIME):
+                # First: who reads of a task asks whether its process lives. And where nothing can
+                # be written, no more is tried.
+                if not await self._beat() or self._fails:
+                    break
+                async with create_task_group() as group:
+                    for task in due[at : at + AT_A_TIME]:
+                        group.start_soon(self._write_one, task, left)
+            if due and not self._fails:
+                self._failing.discard("put")
+        finally:
+            if left:
+                with self._changing:
+                    self._changed = {**left, **self._changed}
+                    given_up = self._give_up()
+                self._forget(given_up)
 
-    async def _write_one(self, task: Task) -> None:
+    async def _beat(self) -> bool:
+        """Say that this process lives, if it is time to; return whether others can know it."""
+        now = current_time()
+        if now - self._beat_at >= BEAT_EVERY:
+            if not await self._try_to_put(self._process, {"lives": True}, SILENCE):
+                return False
+            self._beat_at = now
+        return True
+
+    async def _write_one(self, task: Task, left: dict[Task, None]) -> None:
         over = task._is_over  # first: what is written then is the last
         record = task.record()
         value = {
@@ -203,15 +243,33 @@ class Records:
             "process": self._process,
             "cancelled": self._cancelled.get(task.id),
         }
-        written = await self._try_to_put(task.id, value, self._ttl if over else self._keep_living())
+        if not await self._try_to_put(task.id, value, self._ttl if over else self._keep_living()):
+            return
         with self._changing:
-            if not written:
-                self._changed.setdefault(task)
-            elif over:
+            left.pop(task)
+            if over:
                 self._written.pop(task, None)
                 self._cancelled.pop(task.id, None)
             else:
                 self._written[task] = current_time()
+
+    def _give_up(self) -> list[Task]:
+        """Take out what there is no room for; under the lock."""
+        if len(self._changed) <= UNWRITTEN:
+            return []
+        given_up = list(self._changed)[: len(self._changed) - UNWRITTEN]
+        for task in given_up:
+            del self._changed[task]
+        return given_up
+
+    def _forget(self, given_up: list[Task]) -> None:
+        """Say that there was no room; outside of the lock, as a result may go now."""
+        if given_up:
+            given_up.clear()
+            self._tell("put", OverflowError("the store is too slow, the oldest are given up"))
+
+    def _is_old(self, seconds: float) -> bool:
+        return seconds > self._keep_living() / 2
 
     def _keep_living(self) -> float:
         return max(self._ttl, 2 * SILENCE)
@@ -226,14 +284,16 @@ class Records:
         try:
             letters = await self._get(mailbox)
         except Exception as error:  # noqa: BLE001 - a store is anyone's
-            self._tell(error)
+            self._tell("get", error)
             return
+        self._failing.discard("get")
         ids: Sequence[str] = letters["ids"] if letters else ()
         if not ids:
             return
         for task_id in ids:
             task = self._registry.get(task_id)
-            if task is not None and task_id not in self._cancelled:
+            # Of one that is over its last record says what has become of it.
+            if task is not None and not task._is_over and task_id not in self._cancelled:
                 self._cancelled[task_id] = task.cancel()
                 self.note(task)
         await self._try_to_put(mailbox, {"ids": []}, 2 * ANSWER_WITHIN)
@@ -242,15 +302,16 @@ class Records:
         try:
             await self._put(key, value, ttl)
         except Exception as error:  # noqa: BLE001 - a store is anyone's
-            self._tell(error)
+            self._tell("put", error)
+            self._fails = True
             return False
-        self._fails = False
         return True
 
-    def _tell(self, error: Exception) -> None:
-        if not self._fails:
+    def _tell(self, what: str, error: Exception) -> None:
+        """Log that something fails; once, until all works again."""
+        if not self._failing:
             _report.records_failed(error)
-        self._fails = True
+        self._failing.add(what)
 
     # The store.
 
@@ -258,9 +319,14 @@ class Records:
         with fail_after(GUARD):
             await self._store.put(key, value, collection=COLLECTION, ttl=ttl)
 
-    async def _get(self, key: str) -> dict[str, Any] | None:
+    async def _get(self, key: str, seconds: float = 0.0) -> dict[str, Any] | None:
+        """Return what is kept; if there is nothing, look again after so long."""
         with fail_after(GUARD):
-            return await self._store.get(key, collection=COLLECTION)
+            found = await self._store.get(key, collection=COLLECTION)
+        if found is not None or not seconds:
+            return found
+        await sleep(seconds)
+        return await self._get(key)
 
     async def _lives(self, process: str) -> bool:
         return process == self._process or await self._get(process) is not None
