@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from importlib.resources import files
@@ -10,8 +11,9 @@ from json import dumps
 from typing import Final, TypeAlias
 from urllib.parse import parse_qs
 
-from anyio import create_task_group, move_on_after
+from anyio import create_task_group, current_time, move_on_after
 
+from ._exceptions import TasksError
 from ._periodic import PeriodicTask
 from ._record import plain
 from ._request import Receive, Scope, Send, get_scheduler
@@ -25,12 +27,13 @@ Allow: TypeAlias = Callable[[Scope], "Awaitable[bool] | bool"]
 LOOK_EVERY: Final = 2.0
 """Seconds after which the clocks are looked at again."""
 
-_POLICY: Final = (
-    b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    b"connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
-    b"frame-ancestors 'none'"
-)
+STREAM_FOR: Final = 10.0
+"""Seconds after which a page asks anew: some servers that stop wait for who listens."""
 
+_POLICY: Final = (
+    b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src "
+    b"'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 _HEADERS: Final = [
     (b"cache-control", b"no-store"),
     (b"content-security-policy", _POLICY),
@@ -43,8 +46,8 @@ class TasksPage:
 
     It shows the tasks of the application that it is mounted in: those that live and those that are
     remembered, with their progress, and what runs by the clock; and it has buttons that cancel and
-    run them. It is of one process: of several workers it shows one. Who is shown a task knows its
-    id, so it is remembered (see `TaskRegistry`).
+    run them. It is of one process, which it names: of several workers it shows any. Who is shown a
+    task knows its id, so it is remembered (see `TaskRegistry`), and written to ``records``.
 
     Args:
         allow: Who may see it: see `Allow`. There is no default.
@@ -53,7 +56,6 @@ class TasksPage:
     """
 
     def __init__(self, *, allow: Allow) -> None:
-        """Read the page."""
         self._allow = allow
         self._page = files("tasks_core").joinpath("page.html").read_bytes()
 
@@ -66,45 +68,49 @@ class TasksPage:
         if not (await allowed if isawaitable(allowed) else allowed):
             await _answer(send, 403, b"Who may see this page is said where it is mounted.")
             return
-        tasks = get_scheduler(scope)
+        tasks, method, headers = get_scheduler(scope), scope["method"], dict(scope["headers"])
         what = scope["path"].rstrip("/").rpartition("/")[2]
-        headers = dict(scope["headers"])
-        if scope["method"] == "POST":
-            # No form can send this header, and no script of another site without being asked for.
-            if b"x-tasks-page" not in headers:
-                await _answer(send, 403, b"This is for the buttons of the page.")
-                return
-            query = parse_qs(scope["query_string"].decode())
+        # No form can send the second header, and no script of another site without being asked for.
+        same_site = headers.get(b"sec-fetch-site", b"same-origin") == b"same-origin"
+        if method == "POST" and not (same_site and b"x-tasks-page" in headers):
+            await _answer(send, 403, b"This is for the buttons of the page.")
+        elif method == "POST":
+            query = parse_qs(scope["query_string"].decode("latin-1"))
             await _answer(send, *await _act(tasks, what, query.get("id", [""])[0]))
-        elif scope["method"] not in {"GET", "HEAD"}:
-            await _answer(send, 405, b"")
-        elif what == "events" and b"text/event-stream" in headers.get(b"accept", b""):
+        elif method not in {"GET", "HEAD"}:
+            await _answer(send, 405, b"", (b"allow", b"GET, HEAD, POST"))
+        elif method == "GET" and what == "events" and same_site:
             await _stream(tasks, receive, send)
         else:
-            await _answer(send, 200, self._page, b"text/html; charset=utf-8")
+            kind = (b"content-type", b"text/html; charset=utf-8")
+            await _answer(send, 200, self._page if method == "GET" else b"", kind)
 
 
 async def _act(tasks: TasksScheduler, what: str, of: str) -> tuple[int, bytes]:
     if what == "cancel":
         return 200, dumps({"cancelled": await tasks.cancel(of)}).encode()
-    if what == "run" and of in tasks.periodic:
-        return 202, dumps({"id": tasks.periodic[of].run().id}).encode()
+    for periodic in tasks.periodic.values():
+        if what == "run" and plain(periodic.name) == of:
+            try:
+                return 202, dumps({"id": periodic.run().id}).encode()
+            except TasksError as error:
+                return 409, plain(str(error)).encode()
     return 404, b"There is no such button."
 
 
-async def _answer(send: Send, status: int, body: bytes, kind: bytes = b"text/plain") -> None:
-    headers = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), *_HEADERS]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+async def _answer(send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
+    sent = [*headers, *_HEADERS]
+    await send({"type": "http.response.start", "status": status, "headers": sent})
     await send({"type": "http.response.body", "body": body})
 
 
 async def _stream(tasks: TasksScheduler, receive: Receive, send: Send) -> None:
     """Send the record of each task, and again when it has changed; until the client has gone."""
-    headers = [(b"content-type", b"text/event-stream"), *_HEADERS]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    sent = [(b"content-type", b"text/event-stream"), *_HEADERS]
+    await send({"type": "http.response.start", "status": 200, "headers": sent})
 
-    async def say(event: str, data: str) -> None:
-        body = f"event: {event}\ndata: {data}\n\n".encode()
+    async def say(event: str, value: object) -> None:
+        body = f"event: {event}\ndata: {dumps(value)}\n\n".encode()
         await send({"type": "http.response.body", "body": body, "more_body": True})
 
     async def watch() -> None:
@@ -115,22 +121,25 @@ async def _stream(tasks: TasksScheduler, receive: Receive, send: Send) -> None:
     async with create_task_group() as group:
         group.start_soon(watch)
         with tasks.registry.updates() as updates:  # first, so that nothing is missed from here on
+            await say("process", os.getpid())
             for task in (*tasks.registry.ended(), *tasks.registry):
-                await say("task", dumps(asdict(task.record())))
-            shown = ""
-            while True:
-                clocks = dumps([_show(one) for one in tasks.periodic.values()])
+                await say("task", asdict(task.record()))
+            shown, until = None, current_time() + STREAM_FOR
+            while current_time() < until:
+                clocks = [_show(one) for one in tasks.periodic.values()]
                 if clocks != shown:
                     await say("periodic", clocks)
                 shown, record = clocks, None
                 with move_on_after(LOOK_EVERY) as waiting:
                     record = await anext(updates, None)
                 if record is not None:
-                    await say("task", dumps(asdict(record)))
+                    await say("task", asdict(record))
                 elif not waiting.cancelled_caught:  # a shutdown has begun
                     break
+            else:
+                await say("again", None)
+        await send({"type": "http.response.body", "body": b""})
         group.cancel_scope.cancel()
-    await send({"type": "http.response.body", "body": b""})
 
 
 def _show(periodic: PeriodicTask) -> dict[str, str | bool | None]:
