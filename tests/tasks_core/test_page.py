@@ -111,7 +111,7 @@ async def test_the_page() -> None:
     assert header(answer, b"cache-control") == b"no-store"
     policy = header(answer, b"content-security-policy") or b""
     assert b"default-src 'none'" in policy
-    assert b"frame-ancestors 'none'" in policy
+    assert b"frame-ancestors 'self'" in policy
     assert b"://" not in answer.body
     assert answer.body == Path(page.__file__).with_name("page.html").read_bytes()
 

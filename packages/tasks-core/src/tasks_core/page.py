@@ -32,7 +32,7 @@ STREAM_FOR: Final = 10.0
 
 _POLICY: Final = (
     b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src "
-    b"'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    b"'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
 _HEADERS: Final = [
     (b"cache-control", b"no-store"),
