@@ -8,7 +8,7 @@ moment a message passes. Nothing here sleeps; every wait has a guard.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
@@ -180,11 +180,12 @@ class Server:
             scope["state"] = self._state.copy()
         return scope
 
-    async def request(
+    async def request(  # noqa: PLR0913 - as below
         self,
         path: str = "/",
         *,
         method: str = "GET",
+        headers: Sequence[tuple[bytes, bytes]] = (),
         on_message: OnMessage | None = None,
         exchange: Exchange | None = None,
         fails_from: int | None = None,
@@ -194,12 +195,14 @@ class Server:
         Args:
             path: The path, with its query.
             method: The method.
+            headers: More headers than the host.
             on_message: Called within `send`.
             exchange: Where to record, for a test that lets the client leave meanwhile.
             fails_from: The number of the first message, from 0, for which `send` raises.
         """
         exchange = exchange or Exchange()
         scope = self._scope(path, type="http", scheme="http", method=method)
+        scope["headers"] += headers
         done = anyio.Event()
         bodies = deque([{"type": "http.request", "body": b"", "more_body": False}])
         passed = 0

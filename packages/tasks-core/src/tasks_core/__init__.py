@@ -14,6 +14,8 @@ The map, in the order of who may know whom; each module knows only those before 
     _traceback             which part of a traceback is the users'
     _carrier               the seam to engines outside of this process
     _handing_over          handing tasks over to them
+    _service               what runs beside the tasks
+    _records               records of tasks, for other processes
     _task                  one scheduled call, and what becomes of it
     _memory                what is kept of a task that has ended
     _report                all that is logged
@@ -26,6 +28,7 @@ The map, in the order of who may know whom; each module knows only those before 
     _scheduler             one request's view: schedule, reach the phases
     _periodic              tasks that run by the clock
     _settings              what can be set for a runner
+    _everywhere            a task by its id, wherever it runs
     _runner                the application's: owns the tasks, drains at shutdown
     _request               one request's messages, and what they say of its phases
     _lifespan              the lifespan, with tasks around the application's own code
@@ -57,6 +60,7 @@ from ._observers import TaskObserver, Updates
 from ._periodic import Claim, Periodic, PeriodicTask
 from ._phase import Phase
 from ._record import Progress, TaskRecord
+from ._records import RecordStore
 from ._registry import TaskRegistry
 from ._runner import TaskRunner
 from ._scheduler import PhaseScheduler, Scheduler, TasksScheduler, current_tasks
@@ -79,6 +83,7 @@ __all__ = [
     "Phase",
     "PhaseScheduler",
     "Progress",
+    "RecordStore",
     "Retry",
     "RunOn",
     "RunnerClosedError",

@@ -18,6 +18,7 @@ from . import _report
 from ._backend import Backend, current_backend
 from ._exceptions import LoopEndedError
 from ._record import TaskRecord
+from ._records import Records
 from ._state import PENDING
 from ._task import Task
 
@@ -46,13 +47,15 @@ class Observers:
 
     Args:
         observers: In the order in which they are called.
+        records: What is written for other processes, if anything.
     """
 
-    def __init__(self, observers: Sequence[TaskObserver]) -> None:
+    def __init__(self, observers: Sequence[TaskObserver], records: Records | None) -> None:
         self._observers = tuple(observers)
+        self._records = records
         self._readers = WeakSet[Updates]()
         self._closed = False
-        self.active: bool = bool(observers)
+        self.active: bool = bool(observers) or records is not None
         """Whether anybody is to be told; asked at each step of each task."""
         # The context managers that tasks are in.
         self._entered: dict[Task, ExitStack] = {}
@@ -104,9 +107,11 @@ class Observers:
 
     def changed(self, task: Task) -> None:
         """Tell the readers of a step, or of a report."""
+        if self._records is not None:
+            self._records.note(task)
         with self._changing:
             readers = [reader for reader in self._readers if not reader._closed]
-            self.active = bool(self._observers or readers)
+            self.active = bool(self._observers or readers) or self._records is not None
         for reader in readers:
             reader._note(task)
 

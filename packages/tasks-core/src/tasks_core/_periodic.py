@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from inspect import iscoroutine
 from math import inf
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
-from anyio import (
-    CancelScope,
-    Event,
-    current_effective_deadline,
-    get_cancelled_exc_class,
-    sleep,
-)
+from anyio import Event, current_effective_deadline, get_cancelled_exc_class, sleep
 from anyio.lowlevel import checkpoint
 
 from . import _report
@@ -27,6 +21,7 @@ from ._function import check_call, describe, fits
 from ._phase import IMMEDIATE
 from ._record import escape
 from ._scheduler import current
+from ._service import Service
 from ._task import Task
 from ._triggers import Trigger
 
@@ -100,10 +95,6 @@ class PeriodicTask:
     Since 0.1.0.
     """
 
-    # There once its clock has been started: what ends it, and what tells that it has ended.
-    _scope: CancelScope
-    _over: Event
-
     def __init__(self, periodic: Periodic, runner: TaskRunner) -> None:
         """Made by `TaskRunner`, not by users."""
         self.name: Final = periodic.name
@@ -113,8 +104,6 @@ class PeriodicTask:
         self._periodic = periodic
         self._runner = runner
         self._config = TaskConfig(key=f"periodic:{self.name}", unique=True).merge(periodic.config)
-        # What the event loop holds weakly of its clock.
-        self._handle: object = None
 
     def run(self) -> Task[[], Any]:
         """Run it now, whatever clock, pause and claim say; or return the run that lives.
@@ -141,48 +130,33 @@ class PeriodicTask:
 
     # Its clock.
 
-    def _start(self, backend: Backend, released: Event) -> None:
+    def _start(self, backend: Backend, released: Event) -> Service:
         """Follow the clock, and run from the event on."""
         try:
             self.next_run_time = self._find_first(datetime.now(UTC))
         except Exception as error:  # noqa: BLE001 - a trigger is anyone's
             self._stop_for(error)
-        self._scope, self._over = backend.scope_type(shield=True), Event()
-        self._handle = backend.spawn(
-            self._follow(backend, released), name=f"clock of {self.name}", context=copy_context()
-        )
-
-    async def _stop(self, backend: Backend) -> None:
-        """Stop the clock."""
-        self._scope.cancel()
-        await checkpoint()  # by then a task that was cancelled before its first step has ended
-        if not backend.has_ended(self._handle):
-            await self._over.wait()
+        follow = partial(self._follow, backend, released)
+        return Service(backend, f"clock of {self.name}", follow, self._stop_for)
 
     async def _follow(self, backend: Backend, released: Event) -> None:
         try:
-            with self._scope:
-                while self.next_run_time is not None:
-                    at = self.next_run_time
-                    # No event tells when a clock is set.
-                    while (left := (at - datetime.now(UTC)).total_seconds()) > 0:  # noqa: ASYNC110
-                        await sleep(min(left, LOOK_EVERY))
-                    await released.wait()
-                    await self._run_at(at, backend)
-                    # What has been missed by now this run has made up for.
-                    now = max(at.astimezone(UTC), datetime.now(UTC))
-                    following = self._find_next(at, now)
-                    while following is not None and following <= now:
-                        await checkpoint()
-                        following = self._find_next(following, now)
-                    self.next_run_time = following
-        except BaseException as error:
-            if _is_interrupt(error):
-                raise
-            self._stop_for(error)
+            while self.next_run_time is not None:
+                at = self.next_run_time
+                # No event tells when a clock is set.
+                while (left := (at - datetime.now(UTC)).total_seconds()) > 0:  # noqa: ASYNC110
+                    await sleep(min(left, LOOK_EVERY))
+                await released.wait()
+                await self._run_at(at, backend)
+                # What has been missed by now this run has made up for.
+                now = max(at.astimezone(UTC), datetime.now(UTC))
+                following = self._find_next(at, now)
+                while following is not None and following <= now:
+                    await checkpoint()
+                    following = self._find_next(following, now)
+                self.next_run_time = following
         finally:
             self.next_run_time = None
-            self._over.set()
 
     def _find_first(self, now: datetime) -> datetime | None:
         found = self._find_next(None, now)
@@ -220,13 +194,14 @@ class PeriodicTask:
                 why = "it could not be scheduled"
                 self.run()
         except BaseException as error:
-            if _is_interrupt(error) or _is_cancelled(error, backend):
+            if isinstance(error, KeyboardInterrupt | GeneratorExit) or _is_cancelled(error, backend):
                 raise
             _report.no_run(self.name, at, why, error)
 
     def _stop_for(self, error: BaseException) -> None:
         self.next_run_time = None
         _report.clock_stopped(self.name, error)
+
 
 
 def _check_func(func: object) -> None:
@@ -258,10 +233,6 @@ def _check_claim(claim: object) -> None:
             f"claim is called with the name and the moment, and {describe(claim)} is not: {remedy}"
         )
         raise TypeError(msg)
-
-
-def _is_interrupt(error: BaseException) -> bool:
-    return isinstance(error, KeyboardInterrupt | GeneratorExit)
 
 
 def _is_cancelled(error: BaseException, backend: Backend) -> bool:

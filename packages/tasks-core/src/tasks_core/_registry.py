@@ -126,6 +126,9 @@ class TaskRegistry:
         with self._changing:
             self._known[task._show_id()] = task
             task._known = True
+        records = task._runner._records
+        if records is not None:
+            records.note(task)
         if task._is_over:  # the runner looks the other way round, so at least one of them retires
             self._retire(task)
 

@@ -87,6 +87,18 @@ def clock_stopped(name: str, error: BaseException) -> None:
     _log(logging.ERROR, lambda: f"{what} {type_name(error)}", None, error)
 
 
+def records_failed(error: BaseException) -> None:
+    """Log that records of tasks cannot be written or read; once, until they can be again."""
+    what = "Records of tasks cannot be kept, for now"
+    _log(logging.WARNING, lambda: f"{what}: {type_name(error)}: {escape(show(error))}")
+
+
+def records_stopped(error: BaseException) -> None:
+    """Log that records of tasks are written no more."""
+    what = f"Records of tasks are written no more, which was stopped by {type_name(error)}"
+    _log(logging.ERROR, lambda: what, None, error)
+
+
 def cancelled_from_outside(task: Task) -> None:
     """Log that the event loop's own cancellation ended a task, shielded or not."""
     what = "was cancelled by the event loop, not by its runner"

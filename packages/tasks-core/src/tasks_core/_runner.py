@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from math import inf
@@ -19,8 +19,9 @@ from anyio.lowlevel import checkpoint
 from . import _report
 from ._attempts import Attempts
 from ._backend import AsyncioBackend, Backend, current_backend, runs_here
-from ._carrier import Carried, TaskStatus, carry, find_carrier
+from ._carrier import Carried, TaskStatus, carry
 from ._config import TaskConfig, TaskSettings
+from ._everywhere import Following, cancel_task, find_status
 from ._exceptions import (
     Closed,
     LoopEndedError,
@@ -36,10 +37,12 @@ from ._observers import Observers
 from ._periodic import make_periodic
 from ._phase import AFTER_RESPONSE
 from ._record import calendar, escape
+from ._records import Records
 from ._registry import TaskRegistry
 from ._scheduler import PhaseScheduler, Scheduler, TasksScheduler
+from ._service import Service
 from ._settings import RunnerSettings, Settings
-from ._state import CANCELLED, FAILED, PENDING, SKIPPED
+from ._state import CANCELLED, PENDING, SKIPPED
 from ._task import Task
 
 WARN_EVERY: Final = 10.0
@@ -74,9 +77,6 @@ class TaskRunner(Scheduler):
         self._settings: Final = Settings(**settings)
         self.config: Final[TaskConfig] = self._settings.config or TaskConfig()
         """The application's layer of task settings."""
-        self._observers: Final = Observers(self._settings.observers)
-        self.registry: Final = TaskRegistry(self._settings.history, self._observers)
-        """What lives, and what is remembered of the tasks that have ended."""
         # Held while a task is accepted or a phase is reached, from whatever thread: so no task
         # falls between a phase and the next, or between the last task and the end.
         self._lock: AbstractContextManager[object] = RLock()
@@ -96,6 +96,14 @@ class TaskRunner(Scheduler):
         # Set once what has started the runner has started too: until then no clock runs anything.
         self._holds_clocks = False
         self._released: Event | None = None
+        self._clocks: list[Service] = []
+        # Where other processes can read of its tasks, and what writes there.
+        store = self._settings.records
+        self._records = None if store is None else Records(store, self._settings.records_ttl)
+        self._writing: Service | None = None
+        self._observers: Final = Observers(self._settings.observers, self._records)
+        self.registry: Final = TaskRegistry(self._settings.history, self._observers)
+        """What lives, and what is remembered of the tasks that have ended."""
         # The event loop in which it was entered, from then on; and those of the same thread that
         # have served a request since.
         self._backend: Backend | None = None
@@ -126,10 +134,14 @@ class TaskRunner(Scheduler):
         self._closed = None
         if self.periodic:
             self._released = Event()
-            for periodic in self.periodic.values():
+            self._clocks = [
                 periodic._start(self._backend, self._released)
+                for periodic in self.periodic.values()
+            ]
             if not self._holds_clocks:
                 self._released.set()
+        if self._records is not None:
+            self._writing = self._records.start(self._backend, self.registry)
         return self
 
     async def __aexit__(
@@ -168,7 +180,8 @@ class TaskRunner(Scheduler):
         self._entered()
         self._drained = Event()
         try:
-            await self._stop_clocks()
+            for clock in self._clocks:
+                await clock.stop()
             self._drains = True
             self._let_readers_go()
             self._strand_others()
@@ -195,6 +208,7 @@ class TaskRunner(Scheduler):
                 living = [(task, task._waits_for) for task in self.registry]
                 cut = [(task, why) for task, why in self._cut.items() if task._state is CANCELLED]
                 _report.unfinished([*cut, *living])
+                await self._write_records()
 
     async def join(self) -> None:
         """Wait until no task lives, those included that are scheduled meanwhile (contract 2.8).
@@ -222,19 +236,15 @@ class TaskRunner(Scheduler):
 
     async def status(self, task_id: str) -> TaskStatus | None:
         """Return what is known of a task by its id: see `TasksScheduler.status`."""
-        await checkpoint()
-        task = self.registry.get(task_id)
-        if task is not None and not (task.state is FAILED and task.carrier is not None):
-            return task._status()
-        carrier = self._carriers.get(find_carrier(task_id))
-        found: TaskStatus | None = None
-        if carrier is not None:
-            backend = self._find_backend() or self._entered()
-            found = await self._messengers.ask(backend, carrier.status, task_id)
-        # Of one that was not confirmed the engine's word counts if it knows of it.
-        if task is not None and (found is None or found.state is PENDING):
-            return task._status()
-        return found
+        return await find_status(self, task_id)
+
+    async def cancel(self, task_id: str) -> bool:
+        """Cancel a task by its id, wherever it runs: see `TasksScheduler.cancel`."""
+        return await cancel_task(self, task_id)
+
+    def follow(self, task_id: str) -> AsyncIterator[TaskStatus]:
+        """Iterate over the statuses of a task by its id: see `TasksScheduler.follow`."""
+        return Following(self, task_id)
 
     def _schedule(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -255,11 +265,12 @@ class TaskRunner(Scheduler):
 
     # The shutdown.
 
-    async def _stop_clocks(self) -> None:
-        if self.periodic:
+    async def _write_records(self) -> None:
+        """Write what has become of followed tasks at last (contract 7.6)."""
+        if self._records is not None and self._writing is not None:
+            await self._writing.stop()
             with CancelScope(shield=True):
-                for periodic in self.periodic.values():
-                    await periodic._stop(self._entered())
+                await self._records.flush()
 
     async def _until_idle(self, deadline: float) -> None:
         """Wait until nothing lives, or the deadline, with warnings."""

@@ -30,7 +30,7 @@ from ._registry import TaskRegistry
 from ._task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from ._backend import Backend
     from ._periodic import PeriodicTask
@@ -243,15 +243,40 @@ class TasksScheduler(Scheduler):
 
         A task that was handed over is its engine's: what that says counts, and is the same in every
         process of the server. Some engines cannot tell an unknown id from one that waits, and say
-        *pending* of both. Never waits for the task.
+        *pending* of both. Of tasks of other processes the setting ``records`` tells, but not their
+        results (contract 7.6). Never waits for the task.
 
         Returns:
             Its status; ``None`` if nobody knows it, or can (contract 8.9).
 
         Raises:
-            Exception: What the engine raises where it cannot be asked.
+            Exception: What the engine raises where it cannot be asked, or the store.
         """
         return await self._runner.status(task_id)
+
+    async def cancel(self, task_id: str) -> bool:
+        """Cancel a task by its id, in whatever process of the server it runs.
+
+        Another process is reached where the setting ``records`` says so, within seconds. A task
+        that was handed over is its engine's to revoke.
+
+        Returns:
+            Whether that takes effect, as `Task.cancel` says; false if nobody knows the task, or
+            its process has not answered within 5 s.
+
+        Raises:
+            Exception: What the store raises where it cannot be asked.
+        """
+        return await self._runner.cancel(task_id)
+
+    def follow(self, task_id: str) -> AsyncIterator[TaskStatus]:
+        """Iterate over what is known of a task as it changes, until it is over, wherever it runs.
+
+        Begins with what is known now; nothing, if nobody knows it. Who reads slowly misses what
+        came in between, never the last. Tasks of other processes and of engines are asked for
+        every half second. A shutdown ends it as it begins.
+        """
+        return self._runner.follow(task_id)
 
     @property
     def after_route(self) -> PhaseScheduler:

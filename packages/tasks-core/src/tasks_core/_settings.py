@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, TypedDict, cast
 
 from ._carrier import Carrier
@@ -11,6 +12,7 @@ from ._checks import check_count, check_seconds
 from ._config import TaskConfig
 from ._function import describe, is_async
 from ._periodic import Periodic
+from ._records import RecordStore
 
 if TYPE_CHECKING:
     from ._observers import TaskObserver
@@ -38,6 +40,11 @@ class RunnerSettings(TypedDict, total=False):
     """Who is told of each task's steps, in this order: see `TaskObserver`. Default: nobody."""
     periodic: Sequence[Periodic]
     """What runs by the clock: see `Periodic`. Default: nothing."""
+    records: RecordStore | None
+    """Where records of followed tasks are kept, for the other processes of the server: a store of
+    ``py-key-value-aio``, for instance. Default: nowhere. See `TasksScheduler.status`."""
+    records_ttl: float
+    """Seconds for which the record of a task that has ended is kept there. Default: 3600."""
     carriers: Sequence[Carrier]
     """What hands tasks over to engines, asked in this order: see `Carrier`. Default: none, so that
     all tasks run in this process."""
@@ -56,6 +63,8 @@ class Settings:
     thread_limit: int = 40
     observers: Sequence[TaskObserver] = ()
     periodic: Sequence[Periodic] = ()
+    records: RecordStore | None = None
+    records_ttl: float = 3600.0
     carriers: Sequence[Carrier] = ()
     history: int = 1000
 
@@ -71,6 +80,10 @@ class Settings:
         check_count("thread_limit", self.thread_limit, of="threads", least=1)
         check_observers(self.observers)
         check_periodic(self.periodic)
+        check_store(self.records)
+        if check_seconds("records_ttl", self.records_ttl) in {0.0, inf}:
+            msg = f"records_ttl is a finite number of seconds above 0, not {self.records_ttl!r}"
+            raise ValueError(msg)
         check_carriers(self.carriers)
         check_count("history", self.history, of="tasks", least=0)
 
@@ -125,3 +138,17 @@ def check_periodic(value: object) -> None:
             )
             raise ValueError(msg)
         names.add(periodic.name)
+
+
+def check_store(value: object) -> None:
+    """Refuse what is no store of records."""
+    if value is None:
+        return
+    for name in ("put", "get"):
+        method = getattr(value, name, None)
+        if not (callable(method) and is_async(method)):
+            msg = (
+                f"records is a store with async put and get, and {type(value).__name__} has no "
+                f"such {name}: pass one of py-key-value-aio, RedisStore(...) for instance"
+            )
+            raise TypeError(msg)

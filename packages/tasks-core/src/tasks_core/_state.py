@@ -29,3 +29,6 @@ class TaskState(StrEnum):
 
 # For the reason given in _phase.py.
 PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED, SKIPPED, HANDED_OVER = TaskState
+
+LIVING = frozenset({PENDING, RUNNING})
+"""The states that are not final."""

@@ -259,6 +259,19 @@ class Task(Generic[P, R_co]):
         return self._runner._cancel(self)
 
     @property
+    def waited(self) -> float:
+        """Seconds from its scheduling until it began, or until now or its end if it has not."""
+        until = self._began_at if self._began_at is not None else self._ended_at
+        return (time.monotonic() if until is None else until) - self._scheduled_at
+
+    @property
+    def ran(self) -> float | None:
+        """Seconds from its beginning until now, or until its end; ``None`` if it has not begun."""
+        if self._began_at is None:
+            return None
+        return (time.monotonic() if self._ended_at is None else self._ended_at) - self._began_at
+
+    @property
     def progress(self) -> Progress | None:
         """What the task has reported last; ``None`` if it has not reported."""
         return self._progress

@@ -1,0 +1,93 @@
+"""A task by its id, wherever it runs: here, in an engine, in another process (7.6, 8.9)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Final
+
+from anyio import move_on_after, sleep
+from anyio.lowlevel import checkpoint
+
+from ._carrier import TaskStatus, find_carrier
+from ._records import LOST, Records, may_be_id
+from ._state import FAILED, LIVING, PENDING
+
+if TYPE_CHECKING:
+    from ._runner import TaskRunner
+
+ASK_EVERY: Final = 0.5
+"""Seconds after which an engine, or a store, is asked again by who follows a task."""
+
+ARRIVES_WITHIN: Final = 0.5
+"""Seconds in which another process has written of a task whose id it has given to somebody."""
+
+
+async def find_status(runner: TaskRunner, task_id: str) -> TaskStatus | None:
+    """Return what is known of a task: see `TasksScheduler.status`."""
+    await checkpoint()
+    task = runner.registry.get(task_id)
+    own = None if task is None else task._status()
+    if own is not None and not (own.state is FAILED and own.carrier is not None):
+        return own
+    carrier = runner._carriers.get(find_carrier(task_id))
+    found: TaskStatus | None = None
+    if carrier is not None:
+        backend = runner._find_backend() or runner._entered()
+        found = await runner._messengers.ask(backend, carrier.status, task_id)
+        if found is not None and found.state is not PENDING:
+            return found
+    records = _records(runner, task_id)
+    if own is None and records is not None:
+        own = await records.find(task_id, ARRIVES_WITHIN if found is None else 0.0)
+    # An engine may say *pending* of what it does not know: of what was not confirmed, here or in
+    # another process, that is not its word.
+    failed = own is not None and own.state is FAILED and own.error_type != LOST
+    return own if found is None or failed else found
+
+
+async def cancel_task(runner: TaskRunner, task_id: str) -> bool:
+    """Cancel a task: see `TasksScheduler.cancel`."""
+    await checkpoint()
+    task = runner.registry.get(task_id)
+    if task is not None:
+        return task.cancel()
+    records = _records(runner, task_id)
+    return records is not None and await records.cancel(task_id, ARRIVES_WITHIN)
+
+
+def _records(runner: TaskRunner, task_id: str) -> Records | None:
+    """Return where to look for a task of another process, if there can be one of this id."""
+    return runner._records if may_be_id(task_id) else None
+
+
+class Following(AsyncIterator[TaskStatus]):
+    """The statuses of a task as they change: see `TasksScheduler.follow`."""
+
+    def __init__(self, runner: TaskRunner, task_id: str) -> None:
+        self._runner = runner
+        self._id = task_id
+        self._last: object = None
+        self._ends = False
+
+    async def __anext__(self) -> TaskStatus:
+        """Wait for the next one."""
+        while not self._ends:
+            status = await self._runner.status(self._id)
+            self._ends = status is None or status.state not in LIVING or self._runner._drains
+            if status is None:
+                break
+            seen = (status.state, status.progress)
+            if seen != self._last:
+                self._last = seen
+                return status
+            if not self._ends:
+                await self._wait()
+        raise StopAsyncIteration
+
+    async def _wait(self) -> None:
+        task = self._runner.registry.get(self._id)
+        if task is None:
+            await sleep(ASK_EVERY)
+            return
+        with move_on_after(ASK_EVERY):
+            await task._until_changed(task.progress)

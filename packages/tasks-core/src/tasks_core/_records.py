@@ -1,0 +1,348 @@
+"""Records of followed tasks, where every process of the server can read them (contract 7.6)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from math import inf
+from secrets import token_hex
+from threading import RLock
+from typing import TYPE_CHECKING, Any, Final, Protocol, SupportsFloat
+
+from anyio import Event, create_task_group, current_time, fail_after, move_on_after, sleep
+
+from . import _report
+from ._backend import Backend
+from ._carrier import TaskStatus
+from ._exceptions import LoopEndedError
+from ._record import Progress
+from ._service import Service
+from ._state import FAILED, LIVING, TaskState
+
+if TYPE_CHECKING:
+    from ._registry import TaskRegistry
+    from ._task import Task
+
+COLLECTION: Final = "tasks_core"
+"""The collection of the store in which all is kept."""
+
+WRITE_EVERY: Final = 0.25
+"""Seconds between two writes of a task's record; the first one is written at once."""
+
+BEAT_EVERY: Final = 5.0
+"""Seconds after which a process says again that it lives, while tasks of it are followed."""
+
+SILENCE: Final = 20.0
+"""Seconds without that after which it is taken for dead."""
+
+LOOK_EVERY: Final = 0.5
+"""Seconds after which a process looks whether another one wants to cancel its tasks."""
+
+ANSWER_WITHIN: Final = 5.0
+"""Seconds in which it is to have done so."""
+
+GUARD: Final = 5.0
+"""Seconds that one call of the store takes at most, and the last writes in all."""
+
+AT_A_TIME: Final = 8
+"""How many records are written at a time."""
+
+UNWRITTEN: Final = 10_000
+"""How many may wait for a store that does not answer; the first of more are given up."""
+
+LOST: Final = "TaskLost"
+"""The type of the error of a task whose process has ended without a word."""
+
+_ID: Final = re.compile(r"(.{1,100}-)?[0-9a-f]{32}")
+
+
+def may_be_id(text: str) -> bool:
+    """Whether a task can have this id."""
+    return _ID.fullmatch(text) is not None
+
+
+class RecordStore(Protocol):
+    """Where records of tasks are kept; the stores of ``py-key-value-aio`` are such.
+
+    Since 0.1.0.
+    """
+
+    async def put(
+        self,
+        key: str,
+        value: Mapping[str, Any],
+        *,
+        collection: str | None = None,
+        ttl: SupportsFloat | None = None,
+    ) -> None:
+        """Keep a value, which JSON can hold, for so many seconds."""
+        ...
+
+    async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
+        """Return a value; ``None`` if there is none."""
+        ...
+
+
+class Records:
+    """What a process writes of its followed tasks, and reads of those of all processes.
+
+    Args:
+        store: The store.
+        ttl: Seconds for which the record of a task that has ended is kept.
+    """
+
+    def __init__(self, store: RecordStore, ttl: float) -> None:
+        self._store = store
+        self._ttl = ttl
+        self._process = f"process-{token_hex(8)}"  # which is no task's id
+        # Tasks that have changed since they were written, in order; and when those that live were.
+        self._changed: dict[Task, None] = {}
+        self._written: dict[Task, float] = {}
+        # What others have asked of tasks: whether to cancel them takes effect.
+        self._cancelled: dict[str, bool] = {}
+        self._changing = RLock()
+        # What fails since it last worked, "put" or "get": while anything does, that is known. And
+        # whether one of the writes that are being made has failed.
+        self._failing = set[str]()
+        self._fails = False
+        self._beat_at = self._looked_at = -inf
+        self._backend: Backend | None = None
+
+    def start(self, backend: Backend, registry: TaskRegistry) -> Service:
+        """Write from now on, until the service is stopped."""
+        self._registry = registry
+        self._new = Event()
+        self._backend = backend
+        return Service(backend, "records of tasks", self._run, _report.records_stopped)
+
+    def note(self, task: Task) -> None:
+        """Note that a task has changed, or is followed from now on; from any thread."""
+        if not task._known:
+            return
+        with self._changing:
+            is_new = task not in self._changed and task not in self._written
+            self._changed[task] = None
+            given_up = self._give_up()
+        self._forget(given_up)
+        if is_new and self._backend is not None:
+            try:
+                self._backend.act(self._wake)
+            except LoopEndedError:
+                return
+
+    async def flush(self) -> None:
+        """Write what has changed, as far as there is time."""
+        with move_on_after(GUARD) as scope:
+            await self._write(0.0)
+        if scope.cancelled_caught:
+            self._tell("put", TimeoutError(f"the store did not answer within {GUARD:g} s"))
+
+    async def find(self, task_id: str, seconds: float) -> TaskStatus | None:
+        """Return what is written of a task; wait so long for that to arrive.
+
+        One whose process has ended without a word has failed.
+        """
+        found = await self._get(task_id, seconds)
+        if found is None:
+            return None
+        status = _read(found["record"])
+        if status.state in LIVING and not await self._lives(found["process"]):
+            return TaskStatus(
+                id=task_id,
+                state=FAILED,
+                error_type=LOST,
+                error="its process has ended without a word",
+                progress=status.progress,
+                carrier=status.carrier,
+            )
+        return status
+
+    async def cancel(self, task_id: str, seconds: float) -> bool:
+        """Let the process that has a task cancel it; return whether that takes effect.
+
+        As `find`, it waits for what is written to arrive.
+        """
+        with move_on_after(ANSWER_WITHIN):
+            while (found := await self._get(task_id, seconds)) is not None:
+                if found["cancelled"] is not None:
+                    return bool(found["cancelled"])
+                if TaskState(found["record"]["state"]) not in LIVING:
+                    return False
+                if not await self._lives(found["process"]):
+                    return False
+                # Two may write at the same time, and one of them be lost: so it looks again.
+                letters = await self._get(_mailbox(found["process"])) or {"ids": []}
+                if task_id not in letters["ids"]:
+                    ids = [*letters["ids"], task_id]
+                    await self._put(_mailbox(found["process"]), {"ids": ids}, 2 * ANSWER_WITHIN)
+                await sleep(LOOK_EVERY / 2)
+        return False
+
+    # The writing.
+
+    def _wake(self) -> None:
+        self._new.set()
+
+    async def _run(self) -> None:
+        while True:
+            # While nothing is followed there is nothing to do.
+            with move_on_after(WRITE_EVERY if self._changed or self._written else inf):
+                await self._new.wait()
+            if self._new.is_set():
+                self._new = Event()
+            await self._write(WRITE_EVERY)
+            await self._look()
+
+    async def _write(self, pause: float) -> None:
+        """Write what has changed, but for what was written within the last seconds."""
+        now = current_time()
+        with self._changing:
+            due = [t for t in self._changed if now - self._written.get(t, -inf) >= pause]
+            # Those of which a word was given up, and those that live on.
+            old = [t for t, at in self._written.items() if t._is_over or self._is_old(now - at)]
+            due += [task for task in old if task not in self._changed]
+            for task in due:
+                self._changed.pop(task, None)
+        left = dict.fromkeys(due)
+        self._fails = False
+        try:
+            if self._written and not due:
+                await self._beat()
+            for at in range(0, len(due), AT_A_TIME):
+                # First: who reads of a task asks whether its process lives. And where nothing can
+                # be written, no more is tried.
+                if not await self._beat() or self._fails:
+                    break
+                async with create_task_group() as group:
+                    for task in due[at : at + AT_A_TIME]:
+                        group.start_soon(self._write_one, task, left)
+            if due and not self._fails:
+                self._failing.discard("put")
+        finally:
+            if left:
+                with self._changing:
+                    self._changed = {**left, **self._changed}
+                    given_up = self._give_up()
+                self._forget(given_up)
+
+    async def _beat(self) -> bool:
+        """Say that this process lives, if it is time to; return whether others can know it."""
+        now = current_time()
+        if now - self._beat_at >= BEAT_EVERY:
+            if not await self._try_to_put(self._process, {"lives": True}, SILENCE):
+                return False
+            self._beat_at = now
+        return True
+
+    async def _write_one(self, task: Task, left: dict[Task, None]) -> None:
+        over = task._is_over  # first: what is written then is the last
+        record = task.record()
+        value = {
+            "record": {**asdict(record), "state": str(record.state)},
+            "process": self._process,
+            "cancelled": self._cancelled.get(task.id),
+        }
+        if not await self._try_to_put(task.id, value, self._ttl if over else self._keep_living()):
+            return
+        with self._changing:
+            left.pop(task)
+            if over:
+                self._written.pop(task, None)
+                self._cancelled.pop(task.id, None)
+            else:
+                self._written[task] = current_time()
+
+    def _give_up(self) -> list[Task]:
+        """Take out what there is no room for; under the lock."""
+        if len(self._changed) <= UNWRITTEN:
+            return []
+        given_up = list(self._changed)[: len(self._changed) - UNWRITTEN]
+        for task in given_up:
+            del self._changed[task]
+        return given_up
+
+    def _forget(self, given_up: list[Task]) -> None:
+        """Say that there was no room; outside of the lock, as a result may go now."""
+        if given_up:
+            given_up.clear()
+            self._tell("put", OverflowError("the store is too slow, the oldest are given up"))
+
+    def _is_old(self, seconds: float) -> bool:
+        return seconds > self._keep_living() / 2
+
+    def _keep_living(self) -> float:
+        return max(self._ttl, 2 * SILENCE)
+
+    async def _look(self) -> None:
+        """Look whether others want to cancel tasks, and do so."""
+        now = current_time()
+        if not self._written or now - self._looked_at < LOOK_EVERY:
+            return
+        self._looked_at = now
+        mailbox = _mailbox(self._process)
+        try:
+            letters = await self._get(mailbox)
+        except Exception as error:  # noqa: BLE001 - a store is anyone's
+            self._tell("get", error)
+            return
+        self._failing.discard("get")
+        ids: Sequence[str] = letters["ids"] if letters else ()
+        if not ids:
+            return
+        for task_id in ids:
+            task = self._registry.get(task_id)
+            # Of one that is over its last record says what has become of it.
+            if task is not None and not task._is_over and task_id not in self._cancelled:
+                self._cancelled[task_id] = task.cancel()
+                self.note(task)
+        await self._try_to_put(mailbox, {"ids": []}, 2 * ANSWER_WITHIN)
+
+    async def _try_to_put(self, key: str, value: Mapping[str, Any], ttl: float) -> bool:
+        try:
+            await self._put(key, value, ttl)
+        except Exception as error:  # noqa: BLE001 - a store is anyone's
+            self._tell("put", error)
+            self._fails = True
+            return False
+        return True
+
+    def _tell(self, what: str, error: Exception) -> None:
+        """Log that something fails; once, until all works again."""
+        if not self._failing:
+            _report.records_failed(error)
+        self._failing.add(what)
+
+    # The store.
+
+    async def _put(self, key: str, value: Mapping[str, Any], ttl: float) -> None:
+        with fail_after(GUARD):
+            await self._store.put(key, value, collection=COLLECTION, ttl=ttl)
+
+    async def _get(self, key: str, seconds: float = 0.0) -> dict[str, Any] | None:
+        """Return what is kept; if there is nothing, look again after so long."""
+        with fail_after(GUARD):
+            found = await self._store.get(key, collection=COLLECTION)
+        if found is not None or not seconds:
+            return found
+        await sleep(seconds)
+        return await self._get(key)
+
+    async def _lives(self, process: str) -> bool:
+        return process == self._process or await self._get(process) is not None
+
+
+def _mailbox(process: str) -> str:
+    return f"cancel-{process}"
+
+
+def _read(record: Mapping[str, Any]) -> TaskStatus:
+    progress = record["progress"]
+    return TaskStatus(
+        id=record["id"],
+        state=TaskState(record["state"]),
+        error_type=record["error_type"],
+        error=record["error"],
+        progress=None if progress is None else Progress(**progress),
+        carrier=record["carrier"],
+    )

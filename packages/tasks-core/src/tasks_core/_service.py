@@ -1,0 +1,56 @@
+"""What runs beside the tasks of a runner, from its start until its end: clocks, records."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+
+from anyio import CancelScope, Event
+from anyio.lowlevel import checkpoint
+
+from ._backend import Backend
+
+
+class Service:
+    """A coroutine of ours on the event loop, which nobody else is to end.
+
+    Args:
+        backend: The event loop.
+        name: The name of its task there.
+        run: The coroutine function.
+        ended_by: Called with what ends it before it is stopped, a cancellation of all for instance.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        name: str,
+        run: Callable[[], Awaitable[None]],
+        ended_by: Callable[[BaseException], None],
+    ) -> None:
+        self._backend = backend
+        self._run = run
+        self._ended_by = ended_by
+        self._scope: CancelScope = backend.scope_type(shield=True)
+        self._over = Event()
+        # The loop holds it weakly.
+        self._handle = backend.spawn(self._serve(), name=name, context=copy_context())
+
+    async def stop(self) -> None:
+        """Stop it, and wait until it has ended."""
+        self._scope.cancel()
+        await checkpoint()  # by then a task that was cancelled before its first step has ended
+        if not self._backend.has_ended(self._handle):
+            with self._backend.scope_type(shield=True):
+                await self._over.wait()
+
+    async def _serve(self) -> None:
+        try:
+            with self._scope:
+                await self._run()
+        except (GeneratorExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - a cancellation of all is one
+            self._ended_by(error)
+        finally:
+            self._over.set()
