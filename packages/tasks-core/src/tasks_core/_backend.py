@@ -41,8 +41,8 @@ class Backend(ABC):
         self.thread = get_ident()
         self.threads = Threads(thread_limit)
         self.living = Living()
-        # What other threads ask for, in order; the loop's thread does it before it goes on.
-        self._inbox: deque[Callable[[], object]] = deque()
+        self.inbox: deque[Callable[[], object]] = deque()
+        """What other threads ask for, in order; the loop's thread does it before it goes on."""
 
     def act(self, action: Callable[[], object]) -> None:
         """Do something on the event loop, before that goes on; at once if it runs here.
@@ -50,7 +50,7 @@ class Backend(ABC):
         Raises:
             LoopEndedError: The loop has ended.
         """
-        self._inbox.append(action)
+        self.inbox.append(action)
         if self.is_current():
             self.read_inbox()
             return
@@ -59,15 +59,10 @@ class Backend(ABC):
         except RuntimeError as error:
             raise LoopEndedError from error
 
-    @property
-    def acts_at_once(self) -> bool:
-        """Whether the event loop runs here, and nothing that was asked for comes first."""
-        return not self._inbox and self.is_current()
-
     def read_inbox(self) -> None:
         """Do what was asked for."""
-        while self._inbox:
-            self._inbox.popleft()()
+        while self.inbox:
+            self.inbox.popleft()()
 
     @abstractmethod
     async def open(self) -> None:
@@ -133,7 +128,10 @@ class AsyncioBackend(Backend):
 
     def is_current(self) -> bool:
         """Whether the event loop runs, and in this thread: of one thread at most one does."""
-        return get_ident() == self.thread and self._loop.is_running()
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
 
     def is_closed(self) -> bool:
         """Whether the event loop will never run again."""

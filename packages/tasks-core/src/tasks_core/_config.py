@@ -13,6 +13,7 @@ from typing import (
     Self,
     TypeAlias,
     TypedDict,
+    final,
     get_args,
 )
 
@@ -72,7 +73,8 @@ class TaskSettings(TypedDict, total=False):
     confirm: bool | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@final
+@dataclass(frozen=True, kw_only=True)
 class TaskConfig:
     """Settings of a task; ``None`` means "not set here" (contract 3).
 
@@ -142,9 +144,27 @@ class TaskConfig:
         Associative, with ``TaskConfig()`` as identity, for every field there is (contract 3.2).
         """
         merged = object.__new__(type(self))
-        for name in self.__dataclass_fields__:
-            value = getattr(other, name)
-            object.__setattr__(merged, name, getattr(self, name) if value is None else value)
+        given = {name: value for name, value in other.__dict__.items() if value is not None}
+        merged.__dict__.update(self.__dict__, **given)
+        return merged
+
+    def _override(self, settings: TaskSettings) -> Self:
+        """Return a new config with these settings over this one's: as merging them does.
+
+        Raises:
+            TypeError: A setting is of the wrong type, or there is none of that name.
+            ValueError: A setting is out of its range.
+        """
+        merged = object.__new__(type(self))
+        values = merged.__dict__
+        values.update(self.__dict__)
+        for name, value in settings.items():
+            check = _CHECKS.get(name)
+            if check is None:
+                msg = f"there is no setting {name!r} of a task, but {', '.join(_CHECKS)}"
+                raise TypeError(msg)
+            if value is not None:
+                values[name] = check(name, value)
         return merged
 
 

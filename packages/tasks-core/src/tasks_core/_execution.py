@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from anyio import CancelScope, get_cancelled_exc_class
 
@@ -28,7 +28,7 @@ async def execute(task: Task, refusal: Exception | None = None) -> None:
         return  # cancelled before its first step
     func, config, backend = task.func, task.config, task._backend
     scope = backend.scope_type(shield=True)
-    backend.living.enter(task, scope)
+    backend.living.scopes[task] = scope
     try:
         with scope:
             try:
@@ -43,7 +43,7 @@ async def execute(task: Task, refusal: Exception | None = None) -> None:
                     result = await Attempts(task, scope).run()
                 elif task._is_async:  # as `call` does it, without one more coroutine a task
                     task._begin()
-                    result = await func(*task.args, **task.kwargs)
+                    result = await func(*task.args, **(task._kwargs or _NONE))
                 else:
                     result = await call_in_thread(
                         func, task.args, task.kwargs, backend.threads, task._begin
@@ -141,3 +141,7 @@ def _without(raised: BaseException, kind: type[BaseException]) -> BaseException 
     if isinstance(raised, BaseExceptionGroup):
         return cast("BaseExceptionGroup[BaseException]", raised).split(kind)[1]
     return raised
+
+
+_NONE: dict[str, Any] = {}
+"""The keyword arguments of most calls."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from functools import partial
 from inspect import (
@@ -9,7 +10,6 @@ from inspect import (
     CO_COROUTINE,
     CO_GENERATOR,
     CO_ITERABLE_COROUTINE,
-    CO_VARARGS,
     Signature,
     isasyncgenfunction,
     iscoroutine,
@@ -17,7 +17,7 @@ from inspect import (
     isgeneratorfunction,
     signature,
 )
-from types import FunctionType, MethodType
+from types import CodeType, FunctionType, MethodType
 from typing import TypeVar, cast
 
 _ASYNC = CO_COROUTINE | CO_ITERABLE_COROUTINE
@@ -100,27 +100,83 @@ def check_call(func: object, args: tuple[object, ...], kwargs: Mapping[str, obje
         TypeError: ``func`` cannot be called, is a coroutine object or a generator function, or
             the arguments do not fit its signature, as far as it can be read.
     """
-    plain, given = func, len(args)
-    if type(plain) is MethodType:
-        plain, given = plain.__func__, given + 1
-    if type(plain) is FunctionType:
-        code = plain.__code__
-        if code.co_flags & _GENERATOR and not code.co_flags & CO_ITERABLE_COROUTINE:
-            raise TypeError(_nothing_runs_it(func))
-        least = code.co_argcount - len(plain.__defaults__ or ())
+    if type(func) is FunctionType and not kwargs:  # as most are
+        code, given = func.__code__, len(args)
+        flags = code.co_flags
         if (
-            not kwargs
+            (flags & _ASYNC or not (func.__dict__ or flags & _GENERATOR))
+            and given <= code.co_argcount <= given + len(func.__defaults__ or ())
             and not code.co_kwonlyargcount
-            and least <= given
-            and (given <= code.co_argcount or code.co_flags & CO_VARARGS)
         ):
-            return is_async(cast("Callable[..., object]", func))
-    elif not callable(func):
-        raise TypeError(_not_callable(func))
-    elif _is_generator(func):
+            return flags & _ASYNC != 0
+    return _check_any_call(func, args, kwargs)
+
+
+def _check_any_call(func: object, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bool:
+    shape = _find_shape(func, len(args), kwargs)
+    if shape is None:
+        if not callable(func):
+            raise TypeError(_not_callable(func))
+        if _is_generator(func):
+            raise TypeError(_nothing_runs_it(func))
+        _check_arguments(func, args, kwargs)
+        return is_async(func)
+    called, given, names, is_object = shape
+    code = called.__code__
+    if code.co_flags & _GENERATOR and not code.co_flags & CO_ITERABLE_COROUTINE:
         raise TypeError(_nothing_runs_it(func))
-    _check_arguments(func, args, kwargs)
-    return is_async(cast("Callable[..., object]", func))
+    # Whether they fit is found out once for each way of calling a function.
+    defaults, more = called.__defaults__ or (), called.__kwdefaults__ or ()
+    key = (id(code), given, len(defaults), len(more), *names)
+    if _FITTING.get(key) is not code:
+        _check_arguments(func, args, kwargs)
+        if len(_FITTING) >= _MOST_SHAPES:
+            _FITTING.clear()
+        _FITTING[key] = code
+    flags = code.co_flags & _ASYNC
+    if flags or not (called.__dict__ or is_object):
+        return flags != 0
+    return is_async(cast("Callable[..., object]", func))  # it may be marked as such
+
+
+def _find_shape(
+    func: object, given: int, kwargs: Mapping[str, object]
+) -> tuple[FunctionType, int, Mapping[str, object], bool] | None:
+    """Return the function that a call ends in, with its number of arguments and their names.
+
+    That decides whether they fit, unless the signature is given in another way. And whether the
+    function is that of a callable object.
+    """
+    names, is_object = kwargs, False
+    if type(func) is partial:
+        bound = cast("partial[object]", func)
+        if _PLACEHOLDER is not None and any(arg is _PLACEHOLDER for arg in bound.args):
+            return None
+        given += len(bound.args)
+        names = {**bound.keywords, **kwargs} if bound.keywords else kwargs
+        func = bound.func
+    called: object = func
+    if type(func) is MethodType:
+        called, given = func.__func__, given + 1
+    elif type(func) is not FunctionType:
+        if isinstance(func, type) or _ask(lambda: getattr(func, "__signature__", None)) is not None:
+            return None
+        called, given = getattr(type(func), "__call__", None), given + 1  # noqa: B004 - its function
+        is_object = True
+    if type(called) is FunctionType and _OTHER_SIGNATURES.isdisjoint(called.__dict__):
+        return called, given, names, is_object
+    return None
+
+
+_OTHER_SIGNATURES = frozenset({"__signature__", "_partialmethod", "__partialmethod__"})
+"""Attributes that say how a function is called, in place of its code."""
+
+_PLACEHOLDER: object = getattr(functools, "Placeholder", None)  # from Python 3.14 on
+
+_FITTING: dict[tuple[object, ...], CodeType] = {}
+"""Ways of calling functions that are known to fit, with the code that each is of."""
+
+_MOST_SHAPES = 1000
 
 
 def _is_generator(func: object) -> bool:

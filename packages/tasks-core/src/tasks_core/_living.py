@@ -16,33 +16,25 @@ if TYPE_CHECKING:
 class Living:
     """Every task in a state that is not final, or whose error handler is at work, as scheduled.
 
-    It changes on the event loop's thread, but for `add`, which any thread may call.
+    All else changes on the event loop's thread.
     """
 
     def __init__(self) -> None:
-        # With the scope that cancels it, once it has been started.
-        self._scopes: dict[Task, CancelScope | None] = {}
+        self.scopes: dict[Task, CancelScope | None] = {}
+        """Who takes a task in adds it, in any thread; who starts it, the scope that cancels it."""
         # Set when nothing lives any more, or whenever something ends; made by who waits for that.
         self._idle: Event | None = None
         self._each = False
 
     def __iter__(self) -> Iterator[Task]:
-        return iter(list(self._scopes))
+        return iter(list(self.scopes))
 
     def __len__(self) -> int:
-        return len(self._scopes)
-
-    def add(self, task: Task) -> None:
-        """Take a task in."""
-        self._scopes[task] = None
-
-    def enter(self, task: Task, scope: CancelScope) -> None:
-        """Note the scope that cancels it from now on."""
-        self._scopes[task] = scope
+        return len(self.scopes)
 
     def cancel(self, task: Task) -> None:
         """Cancel a task, before it begins or while it runs."""
-        scope = self._scopes.get(task)
+        scope = self.scopes.get(task)
         if scope is not None:
             scope.cancel()
         elif task._lives:
@@ -50,9 +42,9 @@ class Living:
 
     def end(self, task: Task, otherwise: TaskState = CANCELLED) -> None:
         """Forget a task: it is over."""
-        self._scopes.pop(task, None)
+        self.scopes.pop(task, None)
         task._end(otherwise)
-        if self._idle is not None and (self._each or not self._scopes):
+        if self._idle is not None and (self._each or not self.scopes):
             self._idle.set()
         if task._known:
             task._runner.registry._retire(task)
@@ -66,11 +58,11 @@ class Living:
             seconds: How long.
             each: Whether to wait for the next end only.
         """
-        if not self._scopes:
+        if not self.scopes:
             return True
         if self._idle is None or self._idle.is_set():
             self._idle = Event()
         self._each = self._each or each
         with move_on_after(seconds):
             await self._idle.wait()
-        return not self._scopes
+        return not self.scopes

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from functools import partial
 from math import inf
 from threading import RLock, get_ident
-from types import TracebackType
+from types import FunctionType, TracebackType
 from typing import Any, Final, Self, Unpack
 from weakref import WeakSet
 
@@ -79,7 +79,7 @@ class TaskRunner(Scheduler):
         """The application's layer of task settings."""
         # Held while a task is accepted or a phase is reached, from whatever thread: so no task
         # falls between a phase and the next, or between the last task and the end.
-        self._lock: AbstractContextManager[object] = RLock()
+        self._lock = RLock()
         # Nothing that the end of a request waits for; where tests want that, see `testing`.
         self._settle: Callable[[], Awaitable[None]] | None = None
         # The tasks that are counted by a key; it changes under the lock. Those whose turn has come,
@@ -412,7 +412,7 @@ class TaskRunner(Scheduler):
             accepted = self._lanes.admit(task, self.registry)
             if accepted is not task:
                 return accepted
-        task._backend.living.add(task)
+        task._backend.living.scopes[task] = None
         return task
 
     def _hold(self, task: Task) -> None:
@@ -420,18 +420,45 @@ class TaskRunner(Scheduler):
         if self._drains and not self._spares(task):
             self._on_loop(task._backend, partial(self._cut_short, task))
 
-    def _start(self, tasks: Sequence[Task]) -> None:
+    def _start(self, tasks: Sequence[Task], *, here: bool = False) -> None:
         """Begin tasks of one request, in their order.
+
+        Args:
+            tasks: The tasks.
+            here: Whether their event loop runs here, and nothing that was asked for comes first.
 
         Raises:
             RunnerClosedError: The event loop on which they were to run has ended.
         """
         backend = tasks[0]._backend
-        if backend.acts_at_once:
-            self._start_here(tasks)
+        if not here and (backend.inbox or not backend.is_current()):
+            self._start_later(tasks, backend)
             return
+        for task in tasks:
+            if task._state is not PENDING:
+                continue  # cancelled while it waited for its phase
+            if self._drains and not self._spares(task):
+                self._cut_short(task)
+                continue
+            if task._lane is not None and not self._enter(task, task._lane):
+                continue
+            # Not `task.name`: this is done for each task.
+            func, name = task.func, task.config.name
+            if name is None:
+                name = func.__qualname__ if type(func) is FunctionType else describe(func)
+            coro = execute(task)
+            try:
+                task._handle = backend.spawn(coro, name=name, context=task._context)
+            except Exception as error:  # noqa: BLE001 - an event loop's task factory is anyone's
+                coro.close()
+                coro = execute(task, error)
+                task._handle = backend.spawn_all_the_same(coro, name=name, context=task._context)
+            if task._ended_at is not None:  # where the loop's tasks start eagerly
+                task._handle = None
+
+    def _start_later(self, tasks: Sequence[Task], backend: Backend) -> None:
         try:
-            backend.act(partial(self._start_here, tasks))
+            backend.act(partial(self._start, tasks, here=True))
         except LoopEndedError:
             for task in tasks:
                 backend.living.end(task)
@@ -462,27 +489,6 @@ class TaskRunner(Scheduler):
             backend.act(action)
 
     # What happens on the loop's thread only.
-
-    def _start_here(self, tasks: Sequence[Task]) -> None:
-        for task in tasks:
-            if task._state is not PENDING:
-                continue  # cancelled while it waited for its phase
-            if self._drains and not self._spares(task):
-                self._cut_short(task)
-                continue
-            if task._lane is not None and not self._enter(task, task._lane):
-                continue
-            backend = task._backend
-            name = task.config.name  # not `task.name`: this is done for each task
-            name = describe(task.func) if name is None else name
-            coro = execute(task)
-            try:
-                handle = backend.spawn(coro, name=name, context=task._context)
-            except Exception as error:  # noqa: BLE001 - an event loop's task factory is anyone's
-                coro.close()
-                coro = execute(task, error)
-                handle = backend.spawn_all_the_same(coro, name=name, context=task._context)
-            task._spawned(handle)
 
     def _enter(self, task: Task, lane: Lane) -> bool:
         """Return whether a task may run now; if not, it waits until others of its key are over."""

@@ -293,7 +293,7 @@ class TasksScheduler(Scheduler):
 
         See `TaskConfig` for the settings; those left out stay as the application has set them.
         """
-        return PhaseScheduler(self, IMMEDIATE, self.config).task(**settings)
+        return PhaseScheduler(self, IMMEDIATE, self.config._override(settings))
 
     def reach(self, phase: Phase, *, failed: bool = False) -> None:
         """Let a phase begin, and those before it that have not.
@@ -384,8 +384,11 @@ class TasksScheduler(Scheduler):
         carried = runner._carry(func, args, kwargs, backend) if runner._carriers else None
         task = Task(runner, backend, phase, config, func, args, kwargs, is_async)
         task._carried = carried
-        with runner._lock:
+        runner._lock.acquire()
+        try:
             accepted = self._executor._accept(task)
+        finally:
+            runner._lock.release()
         if carried is not None and config.confirm and phase is not AFTER_RESPONSE:
             self._confirmed = (*self._confirmed, accepted)
             self._handed = True  # another request may have, where it is that one's
@@ -397,7 +400,8 @@ class TasksScheduler(Scheduler):
         if phase is not IMMEDIATE and self._put(task):
             runner._hold(task)
         elif phase is IMMEDIATE:
-            self._hand_over((task,))
+            self._handed = True
+            self._executor._start((task,))
         else:
             self._begin((task,))
         return task
@@ -583,7 +587,7 @@ class PhaseScheduler(Scheduler):
 
     def task(self, **settings: Unpack[TaskSettings]) -> PhaseScheduler:
         """Return the same phase with these settings over the present ones (contract 3.4)."""
-        config = self.config.merge(TaskConfig(**settings))
+        config = self.config._override(settings)
         if settings.get("confirm") and self.phase is AFTER_RESPONSE:
             msg = "confirm=True is not for after_response: the response has left. Take after_route."
             raise ValueError(msg)

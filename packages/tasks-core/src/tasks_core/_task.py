@@ -366,12 +366,6 @@ class Task(Generic[P, R_co]):
     # What moves it through its life: the runner's, on the event loop's thread only. So a state has
     # one writer, and a final one never changes.
 
-    def _spawned(self, handle: object) -> None:
-        """Note what runs it, in its context."""
-        # It may be over already, where the loop's tasks start eagerly.
-        self._handle = None if self._ended_at is not None else handle
-        self._context = _NO_CONTEXT
-
     def _begin(self) -> None:
         """Note that the function is being called; or that the task is being handed over."""
         current.set(self)
@@ -399,7 +393,8 @@ class Task(Generic[P, R_co]):
 
     def _end(self, otherwise: TaskState = CANCELLED) -> None:
         """Let waiters go on, the task is over; if nothing has become of it yet, this has."""
-        if self._lives:
+        state = self._state
+        if state is PENDING or state is RUNNING:
             self._state = otherwise
         self._handle = None
         self._context = _NO_CONTEXT  # it holds the request's values; a handle may be kept for long

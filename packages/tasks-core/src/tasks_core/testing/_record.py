@@ -135,7 +135,7 @@ class RecordedPhase:
 
         What counts is what is in force for a task, defaults and the application's settings applied.
         """
-        config = self._config.merge(TaskConfig(**settings))
+        config = self._config._override(settings)
         return RecordedPhase(self._recorded, self._phase, config)
 
     def assert_scheduled(
