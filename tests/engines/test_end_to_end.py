@@ -158,9 +158,7 @@ def test_8_9_two_processes_agree(open_shop: Open, database: str) -> None:
     assert seen == sorted(seen, key=LIFE.index)
 
 
-def test_8_1_without_carriers_the_same_program_runs_alone(
-    engine: Engine, tmp_path: Path
-) -> None:
+def test_8_1_without_carriers_the_same_program_runs_alone(engine: Engine, tmp_path: Path) -> None:
     """8.1: No worker, no Redis: the same endpoints answer, and the work is done here."""
     with Shop(engine, "redis://127.0.0.1:1/0", tmp_path, TESTS_MODE="in process") as shop:
         task_id = shop.place(1)

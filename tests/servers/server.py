@@ -75,7 +75,9 @@ class Server:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", *command, *arguments, app],
                 cwd=ROOT,
-                env=os.environ | (environment or {}) | {"PYTHONPATH": path, "TESTS_WIRE": self.wire},
+                env=os.environ
+                | (environment or {})
+                | {"PYTHONPATH": path, "TESTS_WIRE": self.wire},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -1048,7 +1048,7 @@ async def test_what_a_middleware_schedules_before_all_attempts(
         async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != "http":
                 await self.app(scope, receive, send)
-                return None
+                return
             for run_on in ("success", "failure", "always", None):
                 task = current_tasks().after_response.task(run_on=run_on)
                 task.schedule(noting(log), f"outside on {run_on}")

@@ -194,14 +194,15 @@ class PeriodicTask:
                 why = "it could not be scheduled"
                 self.run()
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt | GeneratorExit) or _is_cancelled(error, backend):
+            if isinstance(error, KeyboardInterrupt | GeneratorExit) or _is_cancelled(
+                error, backend
+            ):
                 raise
             _report.no_run(self.name, at, why, error)
 
     def _stop_for(self, error: BaseException) -> None:
         self.next_run_time = None
         _report.clock_stopped(self.name, error)
-
 
 
 def _check_func(func: object) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Final, cast
 
-import celery.app.amqp  # which else the first call would import, on the event loop
 from celery import Task, states
 from celery.backends.base import DisabledBackend
 from kombu.serialization import dumps
