@@ -106,8 +106,9 @@ def _markdown(table: dict[str, dict[str, str]]) -> str:
     lines = [
         "# Faults of engines",
         "",
-        "What each test of `tests/engines/test_faults.py` came to on each engine: made by the tests'",
-        "own run, `hatch run docs:faults`. [Outgrowing the process](outgrowing.md) says what it means.",
+        "What each test of `tests/engines/test_faults.py` came to on each engine: made by the",
+        "tests' own run, `hatch run docs:faults`. [Outgrowing the process](outgrowing.md) says",
+        "what it means.",
         "",
         f"| Fault | {' | '.join(INSTALLED)} |",
         "| --- |" + " --- |" * len(INSTALLED),

@@ -252,6 +252,24 @@ async def block_record(runner: TaskRunner, tasks: TasksScheduler) -> None:
         await pause()
 
 
+@case("TaskRunner.status", "TasksScheduler.status", "TaskRunner.cancel", "TasksScheduler.cancel")
+async def ask_by_id(runner: TaskRunner, tasks: TasksScheduler) -> None:
+    task = tasks.schedule(pause)
+    await runner.status(task.id)
+    await tasks.status(task.id)
+    await runner.cancel(task.id)
+    await tasks.cancel(task.id)
+
+
+@case("Updates.__anext__")
+async def read_updates(runner: TaskRunner, tasks: TasksScheduler) -> None:
+    with runner.registry.updates() as changes:
+        tasks.schedule(pause)
+        async for record in changes:
+            if record.ended_at is not None:
+                break
+
+
 async def run_cancelled(build: Case, at: int) -> bool:
     """Run a case, cancelled at an await; return whether it came that far."""
     with fail_after(GUARD):
@@ -284,14 +302,14 @@ async def test_cancelled_at_each_await(name: str) -> None:
 
 
 def public_coroutines() -> set[str]:
-    """Return the names of all that users may await."""
+    """Return the names of all that users may await; what a protocol names is theirs."""
     found: set[str] = set()
     for module in (tasks_core, tasks_core.asgi, tasks_core.testing):
         for exported in module.__all__:
             value = getattr(module, exported)
             if inspect.iscoroutinefunction(value):
                 found.add(exported)
-            if inspect.isclass(value):
+            if inspect.isclass(value) and not getattr(value, "_is_protocol", False):
                 found |= {
                     f"{value.__name__}.{name}"
                     for name, method in vars(value).items()

@@ -514,12 +514,16 @@ async def test_join_on_another_event_loop() -> None:
 def test_public_attributes_of_a_runner() -> None:
     """2.8 Only what users need."""
     assert {name for name in dir(TaskRunner()) if not name.startswith("_")} == {
+        "cancel",
         "config",
         "drain",
+        "follow",
         "get",
         "join",
+        "periodic",
         "registry",
         "schedule",
+        "status",
         "task",
     }
 

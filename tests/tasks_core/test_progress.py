@@ -413,7 +413,7 @@ async def test_many_reports_of_a_thread_are_one_errand() -> None:
         def report() -> None:
             for number in range(1000):
                 task.report(number)
-            errands.append(len(task._backend._inbox))
+            errands.append(len(task._backend.inbox))
 
         errands: list[int] = []
         thread = threading.Thread(target=report)

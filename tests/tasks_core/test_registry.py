@@ -34,7 +34,6 @@ from tasks_core import (
     TaskState,
     current_task,
 )
-from tasks_core import _task as module
 
 from tests.tasks_core.stage import (
     GUARD,
@@ -92,7 +91,7 @@ async def test_ids_are_made_when_somebody_asks(monkeypatch: pytest.MonkeyPatch) 
         made.append(token_hex(number))
         return made[-1]
 
-    monkeypatch.setattr(module, "token_hex", make)
+    monkeypatch.setattr("tasks_core._carrier.token_hex", make)
     async with open_runner() as runner:
         tasks = TasksScheduler(runner)
         assert await tasks.schedule(succeed).wait() == "done"
@@ -474,6 +473,8 @@ async def test_a_record_tells_a_life() -> None:
         error_type=None,
         error=None,
         progress=None,
+        attempt=0,
+        carrier=None,
     )
     assert (running.state, running.ended_at) == (TaskState.RUNNING, None)
     assert running.started_at is not None
@@ -663,7 +664,7 @@ def test_a_signal_handler_may_ask_the_registry(monkeypatch: pytest.MonkeyPatch) 
         assert runner.get("") is None
         return token_hex(number)
 
-    monkeypatch.setattr(module, "token_hex", make)
+    monkeypatch.setattr("tasks_core._carrier.token_hex", make)
     thread = threading.Thread(target=lambda: task.id, daemon=True)
     thread.start()
     thread.join(GUARD)

@@ -948,7 +948,7 @@ async def test_a_shielded_task_of_a_thread_is_not_lost_between_idle_and_closed(
         threads: list[threading.Thread] = []
         async with open_runner() as runner:
             assert runner._backend is not None
-            monkeypatch.setattr(runner._backend.living, "_scopes", Living())
+            monkeypatch.setattr(runner._backend.living, "scopes", Living())
             TasksScheduler(runner).task(shield=True).schedule(anyio.lowlevel.checkpoint)
         for thread in threads:
             await to_thread.run_sync(thread.join, GUARD)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from itertools import product
 from threading import RLock, Thread
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -38,9 +38,16 @@ class Lock:
         self._lock = RLock()
         self.held = 0
 
-    def __enter__(self) -> None:
+    def acquire(self) -> None:
         self._lock.acquire()
         self.held += 1
+
+    def release(self) -> None:
+        self.held -= 1
+        self._lock.release()
+
+    def __enter__(self) -> None:
+        self.acquire()
 
     def __exit__(
         self,
@@ -48,8 +55,7 @@ class Lock:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.held -= 1
-        self._lock.release()
+        self.release()
 
 
 class Host(TaskRunner):
@@ -58,7 +64,7 @@ class Host(TaskRunner):
     def __init__(self, config: TaskConfig | None = None) -> None:
         super().__init__(config=config)
         self._backend = StillBackend()
-        self._lock = Lock()
+        self._lock = cast("Any", Lock())
         self.accepted: list[Task] = []
         self.started: list[Task] = []
         self.skipped: list[Task] = []
@@ -67,14 +73,14 @@ class Host(TaskRunner):
 
     @property
     def lock(self) -> Lock:
-        assert isinstance(self._lock, Lock)
-        return self._lock
+        return cast("Lock", self._lock)
 
-    def _accept(self, task: Task) -> None:
+    def _accept(self, task: Task) -> Task:
         assert self.lock.held
         self.accepted.append(task)
+        return task
 
-    def _start(self, tasks: Sequence[Task]) -> None:
+    def _start(self, tasks: Sequence[Task], *, here: bool = False) -> None:
         assert not self.lock.held  # a start may run user code: a task's name, a logging handler
         self.started += tasks
 
@@ -98,11 +104,11 @@ class Raced(Lock):
         super().__init__()
         self._first: Callable[[], None] | None = first
 
-    def __enter__(self) -> None:
+    def acquire(self) -> None:
         if self._first is not None:
             first, self._first = self._first, None
             first()
-        super().__enter__()
+        super().acquire()
 
 
 def nothing(number: int = 0) -> int:
@@ -517,7 +523,7 @@ def test_a_phase_that_two_threads_reach_begins_once() -> None:
     host = Host()
     tasks = TasksScheduler(host)
     task = tasks.after_route.schedule(nothing)
-    host._lock = Raced(lambda: tasks.reach(Phase.AFTER_ROUTE))
+    host._lock = cast("Any", Raced(lambda: tasks.reach(Phase.AFTER_ROUTE)))
 
     tasks.reach(Phase.AFTER_ROUTE)
 

@@ -340,7 +340,7 @@ def test_a_task_is_identified_once(monkeypatch: pytest.MonkeyPatch) -> None:
             together.wait(0.1)  # the other one does not come if only one id is made
         return token_hex(number)
 
-    monkeypatch.setattr("tasks_core._task.token_hex", make)
+    monkeypatch.setattr("tasks_core._carrier.token_hex", make)
     task = still_task(greet, "you")
     ids: list[str] = []
     threads = [

@@ -157,7 +157,8 @@ def _find_shape(
         func = bound.func
     called: object = func
     if type(func) is MethodType:
-        called, given = func.__func__, given + 1
+        called = func.__func__  # pyright: ignore[reportFunctionMemberAccess]
+        given += 1
     elif type(func) is not FunctionType:
         if isinstance(func, type) or _ask(lambda: getattr(func, "__signature__", None)) is not None:
             return None

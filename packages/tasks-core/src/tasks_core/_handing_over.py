@@ -88,7 +88,8 @@ class _Letter:
 
     def __init__(self, question: Callable[[], Any], backend: Backend) -> None:
         self.answered = Event()
-        self._question = partial(copy_context().run, question)
+        self._context = copy_context()
+        self._question = question
         self._backend = backend
         self._found: Any = None
         self._error: Exception | None = None
@@ -96,14 +97,15 @@ class _Letter:
     def answer(self) -> None:
         """Ask, in the thread, and wake who waits."""
         try:
-            self._found = self._question()
+            self._found = self._context.run(self._question)
         except Exception as error:  # noqa: BLE001 - who asks gets it
             self._error = error
         except BaseException as error:  # noqa: BLE001 - as from any other thread of ours
             self._error = TaskAborted(type(error).__name__)
             self._error.__cause__ = error
         finally:
-            del self._question  # it holds the task, and what was raised holds this
+            # They hold the task, and what was raised holds this.
+            del self._question, self._context
         with suppress(LoopEndedError):
             self._backend.act(self.answered.set)
 
