@@ -574,6 +574,9 @@ BERLIN = ZoneInfo("Europe/Berlin")
 class Standing:
     """A trigger as APScheduler 3.11.0's for cron is: when summer time ends, it stands still."""
 
+    def __repr__(self) -> str:
+        return "Standing"
+
     def __init__(self) -> None:
         self._cron = Cron("*/20 * * * *", tz=BERLIN)
 
