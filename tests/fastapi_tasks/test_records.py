@@ -101,6 +101,7 @@ def test_a_record_has_a_schema(app: FastAPI) -> None:
         "failed",
         "cancelled",
         "skipped",
+        "handed_over",
     ]
     assert set(schemas["Progress"]["properties"]) == {"done", "total", "message"}
     assert [one["name"] for one in schema["paths"]["/tasks/{task_id}"]["get"]["parameters"]] == [

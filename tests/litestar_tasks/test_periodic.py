@@ -5,11 +5,10 @@ from typing import Any, cast
 
 import anyio
 import pytest
-from litestar import Litestar, asgi, post
+from litestar import Litestar, post
 from litestar.testing import TestClient
 from litestar_tasks import (
     Every,
-    MountedSettingsError,
     Periodic,
     TaskConfig,
     Tasks,
@@ -72,22 +71,6 @@ async def test_runs_wait_for_start_up_hooks() -> None:
     async with serve(application(plugins=[plugin], on_startup=[open_pool])):
         await ran.wait()
     assert log == ["opened", "run"]
-
-
-async def test_a_mounted_application_has_none() -> None:
-    """10.8 What is mounted has its tasks from the application further out."""
-    plugin = TasksPlugin(periodic=[Periodic(nothing, Every(hours=1))])
-    inner: Any = application(plugins=[plugin])
-
-    @asgi("/inner", is_mount=True, copy_scope=True)
-    async def mounted(scope: Any, receive: Any, send: Any) -> None:
-        with pytest.raises(MountedSettingsError, match="periodic"):
-            await inner(scope, receive, send)
-        await send({"type": "http.response.start", "status": 204, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
-
-    async with serve(application(mounted, plugins=[TasksPlugin()])) as server:
-        assert (await server.request("/inner/")).status == 204
 
 
 def test_what_is_none_is_refused() -> None:
