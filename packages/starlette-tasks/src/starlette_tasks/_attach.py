@@ -11,16 +11,8 @@ from anyio import CancelScope
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.websockets import WebSocketDisconnect
-from tasks_core import RunnerSettings
-from tasks_core.asgi import (
-    ApplicationTasks,
-    ASGIApp,
-    Receive,
-    Scope,
-    Send,
-    TasksMiddleware,
-    add_again,
-)
+from tasks_core import RunnerSettings, asgi
+from tasks_core.asgi import ApplicationTasks, ASGIApp, Receive, Scope, Send, add_again
 
 from ._outcome import mounted, watch
 
@@ -67,19 +59,20 @@ def add_tasks(app: Starlette, **settings: Unpack[RunnerSettings]) -> None:
     router.lifespan_context = _around(tasks, router.lifespan_context)
 
 
-def _build(app: Starlette, tasks: ApplicationTasks, build: Callable[[], Any]) -> _Stack:
+def _build(app: Starlette, tasks: ApplicationTasks, build: Callable[[], Any]) -> TasksMiddleware:
     """Build an application's middleware, with its tasks around all of it."""
     for one in mounted(app.routes):
         layer = getattr(one, _TASKS, None)
         if isinstance(layer, ApplicationTasks):
             layer.check_layer()  # settings that it cannot have are refused (3.3)
-    return _Stack(app, tasks, build())
+    return TasksMiddleware(app, tasks, build())
 
 
-class _Stack(ServerErrorMiddleware):
-    """What a built stack has to be: OpenTelemetry takes it apart, and puts its own around a part.
+class TasksMiddleware(ServerErrorMiddleware):
+    """Tasks around all of an application's middleware.
 
-    It answers no errors: the application's own such middleware is within.
+    OpenTelemetry takes a built stack apart, and puts its own around a part: so this is what a stack
+    has to be. It answers no errors: the application's own such middleware is within.
     """
 
     def __init__(self, app: Starlette, tasks: ApplicationTasks, stack: Any) -> None:  # noqa: ANN401
@@ -101,23 +94,26 @@ class _Part:
     """
 
     def __init__(self, app: Starlette, tasks: ApplicationTasks, part: ASGIApp) -> None:
-        self._app = app
+        self.app = part
+        self._application = app
         self._tasks = tasks
-        self._part = part
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        stack = self._app.middleware_stack
-        if isinstance(stack, _Stack):
-            await self._part(scope, receive, send)
+        stack = self._application.middleware_stack
+        if isinstance(stack, TasksMiddleware):
+            await self.app(scope, receive, send)
             return
         if stack is not None:
-            self._app.middleware_stack = _Stack(self._app, self._tasks, stack)
-        await _serving(self._tasks, self._part)(scope, receive, send)
+            again = TasksMiddleware(self._application, self._tasks, stack)
+            self._application.middleware_stack = again
+        await _serving(self._tasks, self.app)(scope, receive, send)
 
 
 def _serving(tasks: ApplicationTasks, app: ASGIApp) -> ASGIApp:
     disconnects = (ClientDisconnect, WebSocketDisconnect)
-    return TasksMiddleware(app, disconnects=disconnects, mount_key="router", tasks=tasks).pass_on
+    return asgi.TasksMiddleware(
+        app, disconnects=disconnects, mount_key="router", tasks=tasks
+    ).pass_on
 
 
 def _around(tasks: ApplicationTasks, lifespan: Lifespan) -> Lifespan:
