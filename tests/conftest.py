@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from pathlib import Path
 
+import hypothesis  # noqa: F401  # pyright: ignore[reportUnusedImport] - see below
 import pytest
 
 from tests.conformance import table as conformance
@@ -16,8 +17,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--harness",
         action="append",
-        metavar="MODULE:CLASS",
-        help="run the conformance suite over this harness, not over ours; may be repeated",
+        metavar="NAME",
+        help="run the conformance suite over this framework, asgi for example, or over another's "
+        "harness, as MODULE:CLASS; may be repeated",
+    )
+    group.addoption(
+        "--promise", metavar="NUMBER", help="run what the conformance suite has of one promise"
     )
     group.addoption(
         "--conformance-table",
@@ -59,7 +64,10 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 
 def pytest_collection_finish() -> None:
-    """Let the many tests that collect garbage look at their own only, which is soon done."""
+    """Let the many tests that collect garbage look at their own only, which is soon done.
+
+    Hypothesis looks for who refers to what when it is imported: so that is done before.
+    """
     gc.collect()
     gc.freeze()
 

@@ -62,16 +62,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     has every case on asyncio there, and one on trio, as no adapter knows which it is. The one is
     not the same everywhere.
     """
+    asked = config.getoption("promise")
+    if asked is not None:
+        _leave_out({item for item in items if (_where(item) or ("",))[0] != asked}, config, items)
     if config.getoption("everything"):
         return
     cases: dict[tuple[str, str, str], list[pytest.Item]] = defaultdict(list)
     harnesses = config.stash[_harnesses]
     places = {harness.name: at for at, harness in enumerate(harnesses)}
     for item in items:
-        where = dict(item.user_properties).get("conformance")
+        where = _where(item)
         if where is None:
             continue
-        _, name, backend = cast("tuple[str, str, str]", where)
+        _, name, backend = where
         reduced = backend == "trio" or item.get_closest_marker("alike") is not None
         if places[name] and reduced and item.get_closest_marker("xfail") is None:
             cases[item.nodeid.partition("[")[0], name, backend].append(item)
@@ -79,6 +82,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for (_, name, _), those in cases.items():
         del those[places[name] % len(those)]
         left.update(those)
+    _leave_out(left, config, items)
+
+
+def _where(item: pytest.Item) -> tuple[str, str, str] | None:
+    """Return the promise, the framework and the event loop, of a test of this suite."""
+    found = dict(item.user_properties).get("conformance")
+    return cast("tuple[str, str, str] | None", found)
+
+
+def _leave_out(left: set[pytest.Item], config: pytest.Config, items: list[pytest.Item]) -> None:
     if left:
         config.hook.pytest_deselected(items=list(left))
         items[:] = [item for item in items if item not in left]

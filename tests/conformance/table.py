@@ -15,12 +15,12 @@ from tests.conformance.promises import PROMISES
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-HARNESSES = (
-    "tests.conformance.harnesses.asgi:ASGIHarness",
-    "tests.conformance.harnesses.starlette:StarletteHarness",
-    "tests.conformance.harnesses.fastapi:FastAPIHarness",
-    "tests.conformance.harnesses.litestar:LitestarHarness",
-)
+HARNESSES = {
+    "asgi": "tests.conformance.harnesses.asgi:ASGIHarness",
+    "starlette": "tests.conformance.harnesses.starlette:StarletteHarness",
+    "fastapi": "tests.conformance.harnesses.fastapi:FastAPIHarness",
+    "litestar": "tests.conformance.harnesses.litestar:LitestarHarness",
+}
 
 
 def load_harnesses(config: pytest.Config) -> list[Harness]:
@@ -29,7 +29,7 @@ def load_harnesses(config: pytest.Config) -> list[Harness]:
 
 
 def _load(name: str) -> Harness:
-    module, _, attribute = name.partition(":")
+    module, _, attribute = HARNESSES.get(name, name).partition(":")
     harness: Harness = getattr(import_module(module), attribute)()
     return harness
 
