@@ -28,7 +28,9 @@ broker = RedisStreamBroker(
     maxlen=100_000,
     **connection,
 ).with_result_backend(
-    RedisAsyncResultBackend(shop.REDIS, result_ex_time=3600, keep_results=True, **connection)
+    RedisAsyncResultBackend(
+        shop.REDIS, result_ex_time=shop.EXPIRES, keep_results=True, **connection
+    )
 )
 
 
