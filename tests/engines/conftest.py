@@ -12,23 +12,27 @@ import pytest
 
 from tests.engines.processes import ENGINES, Engine, Redis, Shop
 
-CHOSEN = [name for name in ENGINES if name in environ.get("ENGINE", "").split(",")]
-"""The engines of this run: one at a time in the environments `engines` of hatch.toml."""
+NAMED = environ.get("ENGINE", "").split(",")
+"""What this run is about: one engine in each of the environments `engines` of hatch.toml."""
+CHOSEN = [name for name in ENGINES if name in NAMED]
+"""Those of them that have a carrier."""
 
 Open: TypeAlias = Callable[..., Shop]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip all of it where no engine is chosen, or there is no redis-server."""
-    if which("redis-server") is None:
-        reason = "no redis-server is installed here"
-    elif not CHOSEN:
-        reason = "`hatch run engines:test` runs these"
-    else:
-        return
+    """Skip what is not about the chosen engine, and what needs a redis-server where there is none."""
     for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.skip(reason=reason))
+        if not item.path.is_relative_to(Path(__file__).parent):
+            continue
+        is_dbos = item.path.stem == "test_dbos"
+        if not ("dbos" in NAMED if is_dbos else CHOSEN):
+            reason = "`hatch run engines:test` runs these, one engine at a time"
+        elif not is_dbos and which("redis-server") is None:
+            reason = "no redis-server is installed here"
+        else:
+            continue
+        item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="module", params=CHOSEN or ENGINES)
