@@ -21,7 +21,7 @@ Open: TypeAlias = Callable[..., Shop]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what is not about the chosen engine, and what needs a redis-server where there is none."""
+    """Skip what is not about the chosen engine, and what needs a redis-server that is not there."""
     for item in items:
         if not item.path.is_relative_to(Path(__file__).parent):
             continue

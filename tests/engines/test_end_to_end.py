@@ -82,6 +82,7 @@ def test_8_3_wrong_arguments_are_refused_in_the_route(idle: Shop, how: str) -> N
     answer = idle.request("POST", f"/wrong/{how}")
     if idle.engine.name == "docket" and how == "argument":  # it pickles functions
         assert answer.status == 202
+        wait_until(lambda: idle.queued() == before + 1)
         return
     assert answer.status == 422
     assert ("cannot send" in answer.body["detail"]) == (how == "argument")

@@ -46,7 +46,6 @@ async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
             "system_database_url": f"sqlite:///{os.environ['TESTS_FILE']}",
             "application_version": "1",
             "executor_id": "one",
-            "run_admin_server": False,
         }
     )
     DBOS.launch()
