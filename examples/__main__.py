@@ -36,6 +36,9 @@ PROGRAMS: Final = {
     "manager": "examples.manager",
     "auditor": "examples.auditor",
     "live": "examples.live",
+    "video": "examples.video",
+    "queue": "examples.task_queue.docket_app",
+    "queue-taskiq": "examples.task_queue.taskiq_app",
 }
 """The programs by name: modules with an `app`."""
 
