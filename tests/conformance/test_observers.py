@@ -10,7 +10,6 @@ from contextvars import ContextVar
 import anyio
 import pytest
 from tasks_core import Phase, Task, TaskConfig, TasksScheduler, TaskState, current_tasks
-from tasks_core import _execution as execution
 
 from tests.conformance.cases import RouteKind, at, each_route, finish
 from tests.conformance.driver import Exchange, serve
@@ -201,7 +200,7 @@ async def test_without_them_tasks_go_the_shortest_way(
     def attempts(*_: object) -> None:
         raise AssertionError("not the shortest way")
 
-    monkeypatch.setattr(execution, "Attempts", attempts)
+    monkeypatch.setattr("tasks_core._execution.Attempts", attempts)
     made: list[Task] = []
 
     async def route(tasks: TasksScheduler) -> None:

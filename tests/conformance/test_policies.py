@@ -24,7 +24,7 @@ from tasks_core import (
 
 from tests.conformance.cases import RouteKind, each_route, finish
 from tests.conformance.driver import GUARD, serve
-from tests.conformance.harness import Harness, Route, Text, build
+from tests.conformance.harness import ErrorAnswer, Harness, Route, Text, build
 
 pytestmark = pytest.mark.anyio
 
@@ -302,7 +302,7 @@ async def test_a_route_may_say_that_it_is_too_much(harness: Harness) -> None:
             living.append(len(tasks.registry))
         return Text("accepted", 202)
 
-    answers = {BacklogFullError: lambda _: Text("at work", 409)}
+    answers: dict[type[Exception], ErrorAnswer] = {BacklogFullError: lambda _: Text("at work", 409)}
     async with serve(build(harness, route, answers=answers)) as server:
         first, second = await server.request(), await server.request()
         gate.go.set()
@@ -310,9 +310,7 @@ async def test_a_route_may_say_that_it_is_too_much(harness: Harness) -> None:
     assert living == [1, 1]
 
 
-async def test_a_daemon_of_the_lifespan(
-    harness: Harness, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_daemon_of_the_lifespan(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
     """5.8 A shutdown cancels it before the grace period, and resources close after it."""
     log: list[str] = []
     begun = anyio.Event()
@@ -332,9 +330,7 @@ async def test_a_daemon_of_the_lifespan(
         yield
         log.append("closed")
 
-    app = build(
-        harness, lifespan=lifespan, grace_period=2 * GUARD, config=TaskConfig(shield=True)
-    )
+    app = build(harness, lifespan=lifespan, grace_period=2 * GUARD, config=TaskConfig(shield=True))
     async with serve(app):
         await begun.wait()
     assert log == ["cleaned up", "closed"]
