@@ -173,6 +173,36 @@ async def test_at_a_time_of_many(way: Way, fact: int) -> None:
     assert most == fact
 
 
+async def test_at_a_time_with_a_limit() -> None:
+    """Of ten tasks of five requests three run, in ours with that limit, sync or async."""
+    running: list[str] = []
+    release = threading.Event()
+
+    async def work() -> None:
+        running.append("async")
+        await to_thread.run_sync(release.wait, GUARD)
+
+    def work_in_thread() -> None:
+        from_thread.run_sync(running.append, "sync")
+        release.wait(GUARD)
+
+    app = FastAPI()
+    add_tasks(app, config=TaskConfig(key="all", limit=3, shield=True))
+
+    @app.get("/")
+    async def route(tasks: Tasks) -> None:
+        tasks.schedule(work)
+        tasks.schedule(work_in_thread)
+
+    async with serve(app) as server:
+        for _ in range(5):
+            await server.request()
+        await anyio.wait_all_tasks_blocked()
+        assert sorted(running) == ["async", "async", "sync"]
+        release.set()
+    assert len(running) == 10
+
+
 async def test_at_a_time_of_sync_functions() -> None:
     """Of 41 sync functions 40 run, in ours as it is."""
     running, most = 0, 0
