@@ -117,13 +117,8 @@ async def test_told_observers() -> None:
 
     async with serve(app) as server:
         await server.request()
-    assert told == [
-        "mail pending",
-        "index pending",
-        "mail running",
-        "mail failed",
-        "index skipped",
-    ]
+    assert told[:2] == ["mail pending", "index pending"]
+    assert sorted(told[2:]) == ["index skipped", "mail failed", "mail running"]
 
 
 @each(background_tasks=Failure, litestar=LitestarException)
