@@ -43,7 +43,7 @@ from tests.conformance.harness import (
     build,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.alike]
 
 
 class Desk:
