@@ -9,7 +9,9 @@ from typing import Any
 
 import anyio
 import pytest
+import stamina
 from aiojobs import Scheduler
+from anyio import from_thread
 from fastapi import FastAPI, HTTPException
 from fastapi_tasks import Task, TaskConfig, Tasks, TaskState, add_tasks
 from litestar.exceptions import HTTPException as LitestarHTTPException
@@ -99,6 +101,24 @@ async def test_told_ours(caplog: pytest.LogCaptureFixture) -> None:
     assert record.exc_info is not None
     assert record.exc_info[1] is error
     assert exchange.error is None
+
+
+async def test_told_observers() -> None:
+    """Ours: an observer hears of every task, also of one that the request has cut."""
+    told: list[str] = []
+    app = FastAPI()
+    add_tasks(app, observers=[lambda task: told.append(f"{task.name} {task.state}")])
+
+    @app.get("/")
+    async def route(tasks: Tasks) -> None:
+        tasks.task(name="mail").schedule(fail)
+        tasks.after_response.task(name="index").schedule(fail)
+        raise HTTPException(409)
+
+    async with serve(app) as server:
+        await server.request()
+    assert told[:2] == ["mail pending", "index pending"]
+    assert sorted(told[2:]) == ["index skipped", "mail failed", "mail running"]
 
 
 @each(background_tasks=Failure, litestar=LitestarException)
@@ -216,3 +236,29 @@ async def test_retries(way: Way, fact: int) -> None:
 
     await is_run(way, fail_again)
     assert calls == fact
+
+
+async def test_retries_ours() -> None:
+    """Ours: by stamina's caller, as a setting of the application."""
+    calls = 0
+    done = anyio.Event()
+
+    def fail_at_first() -> None:
+        nonlocal calls
+        calls += 1
+        if calls < 3:
+            raise Failure
+        from_thread.run_sync(done.set)
+
+    retry = stamina.AsyncRetryingCaller(wait_initial=0, wait_jitter=0).on(Failure)
+    app = FastAPI()
+    add_tasks(app, config=TaskConfig(retry=retry))
+
+    @app.get("/")
+    async def route(tasks: Tasks) -> None:
+        tasks.after_response.schedule(fail_at_first)
+
+    async with serve(app) as server:
+        await server.request()
+        await done.wait()
+    assert calls == 3

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import anyio
 import pytest
-from anyio import from_thread
+from anyio import from_thread, to_thread
 from anyio.lowlevel import checkpoint
 from fastapi import BackgroundTasks, Depends, FastAPI
-from fastapi_tasks import Tasks, add_tasks
+from fastapi_tasks import TaskConfig, Tasks, add_tasks
 from tasks_core.asgi import ASGIApp
 
 from tests.comparison.ways import (
@@ -171,6 +171,42 @@ async def test_at_a_time_of_many(way: Way, fact: int) -> None:
         release.set()
         await ended.wait()
     assert most == fact
+
+
+async def test_at_a_time_with_a_limit() -> None:
+    """Of ten tasks of five requests three run, in ours with that limit, sync or async."""
+    running: list[str] = []
+    release, three = threading.Event(), anyio.Event()
+
+    def note(kind: str) -> None:
+        running.append(kind)
+        if len(running) == 3:
+            three.set()
+
+    async def work() -> None:
+        note("async")
+        await to_thread.run_sync(release.wait, GUARD)
+
+    def work_in_thread() -> None:
+        from_thread.run_sync(note, "sync")
+        release.wait(GUARD)
+
+    app = FastAPI()
+    add_tasks(app, config=TaskConfig(key="all", limit=3, shield=True))
+
+    @app.get("/")
+    async def route(tasks: Tasks) -> None:
+        tasks.schedule(work)
+        tasks.schedule(work_in_thread)
+
+    async with serve(app) as server:
+        for _ in range(5):
+            await server.request()
+        await three.wait()
+        await anyio.wait_all_tasks_blocked()
+        assert sorted(running) == ["async", "async", "sync"]
+        release.set()
+    assert len(running) == 10
 
 
 async def test_at_a_time_of_sync_functions() -> None:
