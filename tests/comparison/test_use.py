@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Iterable
+from inspect import signature
+from threading import Event
 from typing import Any
 
 import anyio
@@ -13,7 +16,10 @@ from anyio.lowlevel import checkpoint
 from fastapi import BackgroundTasks, FastAPI
 from fastapi.testclient import TestClient
 from fastapi_tasks import (
+    Every,
     FastAPITasksUninitializedAppError,
+    Periodic,
+    RunnerSettings,
     Tasks,
     TaskState,
     add_tasks,
@@ -24,7 +30,17 @@ from litestar.background_tasks import BackgroundTask
 from litestar.testing import TestClient as LitestarTestClient
 from tasks_core import TaskCancelled
 
-from tests.comparison.ways import Stage, Way, each, litestar, nothing
+from tests.comparison.ways import (
+    Stage,
+    Way,
+    aiojobs,
+    background_tasks,
+    create_task,
+    each,
+    litestar,
+    nothing,
+    ours,
+)
 from tests.conformance.driver import GUARD, serve
 
 
@@ -144,6 +160,31 @@ def test_in_tests_ours() -> None:
     with TestClient(app) as client, drain():
         client.get("/")
     assert ended == ["work"]
+
+
+NAMES: dict[Way, Iterable[str]] = {
+    ours: RunnerSettings.__annotations__,
+    background_tasks: dir(BackgroundTasks),
+    litestar: signature(BackgroundTask).parameters,
+    aiojobs: [*dir(Scheduler), *signature(Scheduler.spawn).parameters],
+    create_task: signature(asyncio.create_task).parameters,
+}
+"""What each can be told."""
+
+
+@each(ours=True, background_tasks=False, litestar=False, aiojobs=False, create_task=False)
+def test_by_the_clock(way: Way, fact: object) -> None:
+    """It can be told when to run something, or cannot."""
+    assert bool({"at", "cron", "every", "interval", "periodic"}.intersection(NAMES[way])) is fact
+
+
+def test_by_the_clock_ours() -> None:
+    """A function runs at its moments."""
+    ran = Event()
+    app = FastAPI()
+    add_tasks(app, periodic=[Periodic(ran.set, Every(seconds=0.01))])
+    with TestClient(app):
+        assert ran.wait(GUARD)
 
 
 @pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")

@@ -46,7 +46,6 @@ def declare(name: str, claim: Claim) -> Periodic:
 claim: Claim = import_module(os.environ["TESTS_CLAIM"]).claim
 
 
-
 async def serve_nothing(scope: Scope, receive: Receive, send: Send) -> None:
     assert scope["type"] == "lifespan"
     for what in ("startup", "shutdown"):
