@@ -42,6 +42,7 @@ from tests.comparison.ways import (
     ours,
 )
 from tests.conformance.driver import GUARD, serve
+from tests.tasks_core.store import Store
 
 
 @pytest.mark.anyio
@@ -81,6 +82,28 @@ async def test_handle_ours() -> None:
             started = await server.request()
             task_id = started.body.decode().strip('"')
             assert (await server.request(f"/{end}/{task_id}")).error is None
+
+
+@pytest.mark.anyio
+async def test_handle_ours_of_another_process() -> None:
+    """With a store, another process finds it by its id, too."""
+    app, other = FastAPI(), FastAPI()
+    store = Store()
+    add_tasks(app, records=store)
+    add_tasks(other, records=store)
+
+    @app.get("/")
+    async def start(tasks: Tasks) -> str:
+        return tasks.schedule(anyio.sleep_forever).id
+
+    @other.get("/{task_id}")
+    async def cancel(tasks: Tasks, task_id: str) -> bool:
+        status = await tasks.status(task_id)
+        return status is not None and await tasks.cancel(task_id)
+
+    async with serve(app) as server, serve(other) as another:
+        task_id = (await server.request()).body.decode().strip('"')
+        assert (await another.request(f"/{task_id}")).body == b"true"
 
 
 def test_handle_background_tasks() -> None:

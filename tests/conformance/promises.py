@@ -41,6 +41,7 @@ PROMISES: Final = {
     "7.3": "Stopping",
     "7.4": "Waiting",
     "7.5": "Tests",
+    "7.6": "Any worker",
     "10.1": "Periodic tasks",
     "10.7": "Periodic tasks by hand",
     "10.8": "Periodic tasks refused at set-up",

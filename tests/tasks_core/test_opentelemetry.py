@@ -23,11 +23,11 @@ __all__ = ["telemetry"]  # a fixture
 
 pytestmark = pytest.mark.anyio
 
-SECRET = "4111-1111"
+CARD = "4111-1111"
 
 
 async def work(*_: object) -> str:
-    return SECRET
+    return CARD
 
 
 def work_in_a_thread() -> None:
@@ -41,10 +41,10 @@ async def fail_for(reason: str) -> None:
 async def test_a_span_is_a_child_of_where_it_was_scheduled(telemetry: Telemetry) -> None:
     """11.6 Also where that has ended, and for sync functions, in whose thread it is current."""
     async with open_runner(observers=[telemetry.observer()]) as runner:
-        with TasksScheduler(runner) as tasks:
-            with telemetry.tracer.start_as_current_span("request"):
-                task = tasks.after_response.schedule(work)
-                threaded = tasks.after_response.schedule(work_in_a_thread)
+        request_span = telemetry.tracer.start_as_current_span("request")
+        with TasksScheduler(runner) as tasks, request_span:  # which ends first
+            task = tasks.after_response.schedule(work)
+            threaded = tasks.after_response.schedule(work_in_a_thread)
         await over(task, threaded)
         await runner.join()
     spans = telemetry.spans()
@@ -87,8 +87,8 @@ async def test_a_trace_of_its_own(telemetry: Telemetry) -> None:
 async def test_what_is_not_told(telemetry: Telemetry) -> None:
     """11.4 No arguments, no results, no names, which hold what users typed; a partial's neither."""
     async with open_runner(observers=[telemetry.observer()]) as runner:
-        named = runner.task(name=f"card {SECRET}", key=SECRET)
-        await over(named.schedule(work, SECRET), named.schedule(partial(work, SECRET)))
+        named = runner.task(name=f"card {CARD}", key=CARD)
+        await over(named.schedule(work, CARD), named.schedule(partial(work, CARD)))
     spans = list(telemetry.spans().values())
     assert [span.name for span in spans] == ["task work"]
     told = "".join(span.to_json() for span in spans)
@@ -96,7 +96,7 @@ async def test_what_is_not_told(telemetry: Telemetry) -> None:
         telemetry.points(f"tasks.{name}") for name in ("active", "wait.duration", "run.duration")
     ]
     assert all(metrics)
-    assert SECRET not in told + repr(metrics)
+    assert CARD not in told + repr(metrics)
     functions = {dict(span.attributes or {})["code.function.name"] for span in spans}
     assert functions == {f"{__name__}.work"}
 
@@ -221,16 +221,15 @@ async def test_the_global_providers_are_the_default() -> None:
     from tasks_core.opentelemetry import OpenTelemetryObserver  # noqa: PLC0415
 
     async with open_runner(observers=[OpenTelemetryObserver()]) as runner:
-        assert await runner.schedule(work).wait() == SECRET
+        assert await runner.schedule(work).wait() == CARD
 
 
 def test_nothing_imports_it() -> None:
     """11.7 Who does not ask for it does not load it; and it needs the API alone."""
     code = (
-        "import sys, tasks_core; assert not any(m.startswith('opentelemetry') for m in sys.modules);"
-        "import tasks_core.opentelemetry;"
-        "assert not any(m.startswith('opentelemetry.sdk') for m in sys.modules)"
+        "import sys, tasks_core\n"
+        "assert not any(name.startswith('opentelemetry') for name in sys.modules)\n"
+        "import tasks_core.opentelemetry\n"
+        "assert not any(name.startswith('opentelemetry.sdk') for name in sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
