@@ -111,7 +111,7 @@ def test_a_phone(page: Page) -> None:
     """All is in reach on a narrow screen, without moving it sideways."""
     page.place_order("accepted, and its mail fails", 0.01)
     page.wait_for("order 1: confirm", "failed", "the mail server does not answer")
-    page.browser.set_window_size(500, 800)  # the least that chromium makes
+    page.make_narrow()
     wide, at_hand = page.run(
         "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
     )

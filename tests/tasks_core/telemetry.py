@@ -11,6 +11,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanContext
 from tasks_core.opentelemetry import OpenTelemetryObserver
 
 
@@ -30,9 +31,13 @@ class Telemetry:
             new_trace=new_trace, tracer_provider=self.tracers, meter_provider=self.meters
         )
 
+    def ended(self) -> tuple[ReadableSpan, ...]:
+        """Return the spans that have ended."""
+        return self._exporter.get_finished_spans()
+
     def spans(self) -> dict[str, ReadableSpan]:
-        """Return the spans that have ended, by their names."""
-        return {span.name: span for span in self._exporter.get_finished_spans()}
+        """Return them by their names."""
+        return {span.name: span for span in self.ended()}
 
     def points(self, metric: str) -> list[tuple[dict[str, Any], Any]]:
         """Return what a metric has come to: the attributes of each, and its point."""
@@ -73,11 +78,13 @@ def parent_of(span: ReadableSpan) -> int | None:
 
 def id_of(span: ReadableSpan) -> int:
     """Return the id of a span."""
-    assert span.context is not None
-    return span.context.span_id
+    context: SpanContext | None = span.context
+    assert context is not None
+    return context.span_id
 
 
 def trace_of(span: ReadableSpan) -> int:
     """Return the id of a span's trace."""
-    assert span.context is not None
-    return span.context.trace_id
+    context: SpanContext | None = span.context
+    assert context is not None
+    return context.trace_id

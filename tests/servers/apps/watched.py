@@ -9,7 +9,7 @@ from tasks_core import page
 
 from tests.servers.apps.wire import say
 
-page.STREAM_FOR = float(os.environ.get("TESTS_STREAM_FOR", "5"))  # type: ignore[misc]  # pyright: ignore[reportConstantRedefinition]
+page.STREAM_FOR = float(os.environ.get("TESTS_STREAM_FOR", "5"))  # type: ignore[misc]
 
 
 async def endless() -> None:
