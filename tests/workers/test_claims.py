@@ -32,7 +32,7 @@ def table(recipe: Program) -> str:
 
 def open_redis(request: pytest.FixtureRequest) -> dict[str, str]:
     redis: Redis = request.getfixturevalue("redis")
-    return {"REDIS_URL": redis.new()}
+    return {"REDIS_PORT": str(redis.port)}
 
 
 def open_postgres(request: pytest.FixtureRequest) -> dict[str, str]:
