@@ -1,6 +1,59 @@
+"""What all tests share; and their options, as no other file is read before a run has begun."""
+
 from __future__ import annotations
 
+import gc
+from pathlib import Path
+
+import hypothesis  # noqa: F401  # pyright: ignore[reportUnusedImport] - see below
 import pytest
+
+from tests.conformance import table as conformance
+from tests.servers import table as servers
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("tasks")
+    group.addoption(
+        "--harness",
+        action="append",
+        metavar="NAME",
+        help="run the conformance suite over this framework, asgi for example, or over another's "
+        "harness, as MODULE:CLASS; may be repeated",
+    )
+    group.addoption(
+        "--promise", metavar="NUMBER", help="run what the conformance suite has of one promise"
+    )
+    group.addoption(
+        "--conformance-table",
+        type=Path,
+        metavar="FILE",
+        help="write the table of promises, frameworks and event loops as Markdown",
+    )
+    group.addoption(
+        "--everything",
+        action="store_true",
+        help="run each case of the conformance suite over each framework and event loop",
+    )
+    group.addoption("--all-servers", action="store_true", help="run all servers, not a few")
+    group.addoption(
+        "--scenario-table",
+        type=Path,
+        metavar="FILE",
+        help="write the table of scenarios, servers and outcomes as Markdown",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the tables made, in the process that collects the reports of all."""
+    if hasattr(config, "workerinput"):
+        return
+    path: Path | None = config.getoption("conformance_table")
+    if path is not None:
+        config.pluginmanager.register(conformance.Table(path, conformance.load_harnesses(config)))
+    path = config.getoption("scenario_table")
+    if path is not None:
+        config.pluginmanager.register(servers.Table(path))
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -8,3 +61,17 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Run every async test on both event loops."""
     backend: str = request.param
     return backend
+
+
+def pytest_collection_finish() -> None:
+    """Let the many tests that collect garbage look at their own only, which is soon done.
+
+    Hypothesis looks for who refers to what when it is imported: so that is done before.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Undo that: what is imported from here on may look for who refers to what."""
+    gc.unfreeze()

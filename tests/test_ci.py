@@ -104,7 +104,7 @@ def rows() -> dict[str, list[str]]:
 def test_python_versions() -> None:
     """CI, the workflow, the packages and the page of versions name the same versions of Python."""
     (matrix,) = re.findall(r"python: \[(.*)\]", read(".github/workflows/ci.yml"))
-    (loop,) = re.findall(r"^for version in (.*); do$", read(".ci/run"), re.MULTILINE)
+    (loop,) = re.findall(r"^ *for version in (.*); do$", read(".ci/run"), re.MULTILINE)
     versions = loop.split()
     assert re.findall(r'"(.*?)"', matrix) == versions
     oldest, newest, command = rows()["python"]

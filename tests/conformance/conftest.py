@@ -1,61 +1,25 @@
-"""Runs every test over every harness, and makes the table of what holds where."""
+"""Runs every test over every harness."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from collections import defaultdict
+from typing import cast
 
 import pytest
 
 from tests.conformance.harness import CAPABILITIES, Harness
 from tests.conformance.promises import PROMISES
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-HARNESSES = (
-    "tests.conformance.harnesses.asgi:ASGIHarness",
-    "tests.conformance.harnesses.starlette:StarletteHarness",
-    "tests.conformance.harnesses.fastapi:FastAPIHarness",
-    "tests.conformance.harnesses.litestar:LitestarHarness",
-)
+from tests.conformance.table import load_harnesses
 
 # The harnesses of this run.
 _harnesses = pytest.StashKey[list[Harness]]()
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("conformance")
-    group.addoption(
-        "--harness",
-        action="append",
-        metavar="MODULE:CLASS",
-        help="run the suite over this harness instead of the project's own; may be repeated",
-    )
-    group.addoption(
-        "--conformance-table",
-        type=Path,
-        metavar="FILE",
-        help="write the table of promises, frameworks and event loops as Markdown",
-    )
-
-
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(*capabilities): skip where a framework lacks them")
-    chosen: Iterable[str] = config.getoption("harness", None) or HARNESSES
-    config.stash[_harnesses] = [_load(name) for name in chosen]
-    path: Path | None = config.getoption("conformance_table", None)
-    if path is not None and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(_Table(path, config.stash[_harnesses]))
-
-
-def _load(name: str) -> Harness:
-    module, _, attribute = name.partition(":")
-    harness: Harness = getattr(import_module(module), attribute)()
-    return harness
+    config.addinivalue_line("markers", "alike: what no framework can change, see below")
+    config.stash[_harnesses] = load_harnesses(config)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -90,47 +54,44 @@ def pytest_itemcollected(item: pytest.Item) -> None:
             item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
 
 
-class _Table:
-    """For each promise, harness and event loop, how often what came out.
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out cases that prove the same again, unless everything is asked for.
 
-    Where several processes run the tests, this is in the one that collects their reports.
+    The first framework of a run has every case on both event loops. What is marked as `alike`,
+    which no framework can change, has one case on each of the others, on each event loop; all else
+    has every case on asyncio there, and one on trio, as no adapter knows which it is. The one is
+    not the same everywhere.
     """
-
-    def __init__(self, path: Path, harnesses: list[Harness]) -> None:
-        self._path = path
-        self._columns = [
-            (harness.name, backend) for harness in harnesses for backend in ("asyncio", "trio")
-        ]
-        self._cells: dict[tuple[str, str, str], Counter[str]] = {}
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        where = dict(report.user_properties).get("conformance")
-        if where is None or (report.when != "call" and report.passed):
-            return
-        number, harness, backend = cast("Iterable[str]", where)
-        outcome = "xfailed" if hasattr(report, "wasxfail") else report.outcome
-        self._cells.setdefault((number, harness, backend), Counter())[outcome] += 1
-
-    def pytest_sessionfinish(self) -> None:
-        self._path.write_text("\n".join(self._lines()) + "\n", encoding="utf-8")
-
-    def _lines(self) -> Iterable[str]:
-        heads = " | ".join(f"{name}, {backend}" for name, backend in self._columns)
-        yield from (
-            "# Conformance",
-            "",
-            "What the suite of `tests/conformance` found: tests passed, tests that a known",
-            "deviation of a framework fails, and tests of what a framework does not have.",
-            "",
-            f"| Promise | {heads} |",
-            "| --- |" + " --- |" * len(self._columns),
-        )
-        for number, title in PROMISES.items():
-            cells = (self._cells.get((number, *column), Counter()) for column in self._columns)
-            yield f"| {number} {title} | {' | '.join(map(_cell, cells))} |"
+    asked = config.getoption("promise")
+    if asked is not None:
+        _leave_out({item for item in items if (_where(item) or ("",))[0] != asked}, config, items)
+    if config.getoption("everything"):
+        return
+    cases: dict[tuple[str, str, str], list[pytest.Item]] = defaultdict(list)
+    harnesses = config.stash[_harnesses]
+    places = {harness.name: at for at, harness in enumerate(harnesses)}
+    for item in items:
+        where = _where(item)
+        if where is None:
+            continue
+        _, name, backend = where
+        reduced = backend == "trio" or item.get_closest_marker("alike") is not None
+        if places[name] and reduced and item.get_closest_marker("xfail") is None:
+            cases[item.nodeid.partition("[")[0], name, backend].append(item)
+    left: set[pytest.Item] = set()
+    for (_, name, _), those in cases.items():
+        del those[places[name] % len(those)]
+        left.update(those)
+    _leave_out(left, config, items)
 
 
-def _cell(outcomes: Counter[str]) -> str:
-    words = (("passed", "✓"), ("xfailed", "deviates"), ("skipped", "n/a"), ("failed", "✗"))
-    counts = [f"{word} {outcomes[outcome]}" for outcome, word in words if outcomes[outcome]]
-    return ", ".join(counts) or "-"
+def _where(item: pytest.Item) -> tuple[str, str, str] | None:
+    """Return the promise, the framework and the event loop, of a test of this suite."""
+    found = dict(item.user_properties).get("conformance")
+    return cast("tuple[str, str, str] | None", found)
+
+
+def _leave_out(left: set[pytest.Item], config: pytest.Config, items: list[pytest.Item]) -> None:
+    if left:
+        config.hook.pytest_deselected(items=list(left))
+        items[:] = [item for item in items if item not in left]

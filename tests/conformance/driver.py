@@ -16,7 +16,7 @@ import anyio
 from anyio.abc import TaskGroup
 from tasks_core.asgi import ASGIApp, Message, Scope
 
-GUARD = 5.0
+GUARD = 60.0
 """Seconds after which something that should have happened counts as missing."""
 
 OnMessage: TypeAlias = Callable[[Message], Awaitable[object] | None]

@@ -24,7 +24,7 @@ from tests.conformance.cases import (
 from tests.conformance.driver import serve
 from tests.conformance.harness import Harness, build
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.alike]
 
 
 class Unusual(BaseException):

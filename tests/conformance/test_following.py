@@ -44,7 +44,7 @@ from tests.conformance.harness import (
 )
 from tests.tasks_core.store import Store
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.alike]
 
 
 class Desk:

@@ -25,7 +25,7 @@ from tests.conformance.cases import (
 from tests.conformance.driver import GUARD, Server, serve
 from tests.conformance.harness import Harness, Route, ServerSocket, SocketRoute, Stream, Text, build
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.alike]
 
 
 class SomeError(Exception):

@@ -37,7 +37,7 @@ from tests.conformance.cases import (
 from tests.conformance.driver import GUARD, serve
 from tests.conformance.harness import Harness, Text, build
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.alike]
 
 
 class Later:

@@ -6,7 +6,7 @@ from threading import Condition
 
 import pytest
 
-GUARD = 10.0
+GUARD = 60.0
 """Seconds after which something that should have happened counts as missing."""
 
 

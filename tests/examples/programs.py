@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 
 ROOT = Path(__file__).parents[2]
-GUARD = 30.0
+GUARD = 60.0
 """Seconds after which something that should have happened counts as missing."""
 FRAMEWORKS = ["fastapi", "starlette", "litestar"]
 

@@ -15,7 +15,7 @@ from select import select
 from threading import Condition, Thread
 from typing import Final, Self
 
-GUARD: Final = 30.0
+GUARD: Final = 60.0
 """Seconds after which a test gives up. Nothing sleeps for a number of seconds."""
 
 ROOT: Final = Path(__file__).parents[2]

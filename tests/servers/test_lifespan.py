@@ -6,15 +6,15 @@ from tests.servers.server import Server
 
 
 @pytest.mark.parametrize(
-    ("kind", "arguments"),
+    ("of", "arguments"),
     [("uvicorn", ["--lifespan", "off"]), ("granian", ["--interface", "asginl"])],
 )
 def test_server_without_lifespan_says_what_is_missing(
-    kind: str, arguments: list[str], tmp_path: Path
+    of: str, arguments: list[str], tmp_path: Path
 ) -> None:
     """Without a lifespan a request for tasks fails, and the log names the cause (5.6)."""
     app = "tests.servers.apps.phases:app"
-    with Server(kind, app, tmp_path / "log", arguments) as server:
+    with Server(of, app, tmp_path / "log", arguments) as server:
         assert server.get("/async/immediate/work")[0] == 500
         assert server.get("/openapi.json")[0] == 200
 

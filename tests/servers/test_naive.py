@@ -24,43 +24,21 @@ from tests.servers.server import Starter
 Scenario = Callable[..., None]
 
 PASSES: list[tuple[str, Scenario, tuple[Any, ...]]] = [
-    ("hostile", test_hostile.test_hostile_task, ("Exception", "")),
     ("hostile", test_hostile.test_hostile_task, ("Exception in a thread", "?shield=1")),
     ("resources", test_resources.test_session_of_the_request, ("tasks-first",)),
-    ("clients", test_clients.test_head, ()),
     ("clients", test_clients.test_connection_that_is_kept_alive, ()),
     ("middleware", test_middleware.test_middleware_that_answers_itself, ("answers-itself",)),
 ]
 
+# One of each class: what leaves the double by one kind of exception, leaves it by the others.
 FAILS: list[tuple[str, Scenario, tuple[Any, ...]]] = [
-    *(
-        ("hostile", test_hostile.test_hostile_task, (how, ""))
-        for how in (
-            "SystemExit",
-            "SystemExit at once",
-            "SystemExit in a thread",
-            "KeyboardInterrupt in a thread",
-            "GeneratorExit",
-            "BaseException",
-            "BaseException in a thread",
-            "group of worse",
-            "CancelledError",
-            "look-alike of trio.Cancelled",
-            "task that was cancelled",
-            "cancels itself natively",
-        )
-    ),
+    ("hostile", test_hostile.test_hostile_task, ("SystemExit in a thread", "")),
+    ("hostile", test_hostile.test_hostile_task, ("CancelledError", "")),
     ("hostile", test_hostile.test_hostile_task_without_a_name, ("partial with a secret",)),
-    ("hostile", test_hostile.test_hostile_task_without_a_name, ("callable with a hostile repr",)),
-    *(
-        ("hostile", test_hostile.test_hostile_handler, (how, ""))
-        for how in ("Exception", "Exception in a thread", "SystemExit", "CancelledError")
-    ),
+    ("hostile", test_hostile.test_hostile_handler, ("Exception", "")),
     ("resources", test_resources.test_session_of_the_request, ("session-first",)),
-    ("resources", test_resources.test_session_of_the_request, ("dependency-last",)),
     ("resources", test_resources.test_session_of_the_function, ("session-first",)),
     ("resources", test_resources.test_commit_that_fails_after_the_response, ()),
-    ("resources", test_resources.test_commit_that_fails_before_the_response, ()),
     ("middleware", test_middleware.test_middleware_around_failure, ("none", "http")),
     ("middleware", test_middleware.test_middleware_that_swallows_an_error, ("swallows-error",)),
     ("clients", test_clients.test_upload_that_ends_half_way, (test_clients.leave,)),
@@ -69,10 +47,8 @@ FAILS: list[tuple[str, Scenario, tuple[Any, ...]]] = [
 
 STOPS: list[tuple[Scenario, tuple[Any, ...]]] = [
     (test_signals.test_signal, (signal.SIGTERM,)),
-    (test_signals.test_second_signal_while_tasks_finish, (signal.SIGINT,)),
     (test_signals.test_server_that_cancels_requests, ()),
     (test_signals.test_tasks_that_never_end_with_a_bound, ()),
-    (test_signals.test_tasks_that_never_end_without_a_bound, ()),
 ]
 
 

@@ -28,7 +28,7 @@ from starlette.responses import (
 from starlette.routing import BaseRoute, Host, Mount, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
-from starlette_tasks import add_tasks, current_tasks, get_tasks
+from starlette_tasks import TasksUninitializedError, add_tasks, current_tasks, get_tasks
 from starlette_tasks._outcome import HANDLERS  # noqa: PLC2701
 from starlette_tasks.testing import drain
 
@@ -340,8 +340,8 @@ async def test_a_mounted_middleware_asks_first(outcome: Outcome, log: list[str])
     assert log == ["audit"]
 
 
-async def test_what_mounted_applications_put_into_the_scope() -> None:
-    """1.6 Handlers of mounted applications are known by a key of the scope; it is still there.
+async def test_what_handlers_are_in_the_scope() -> None:
+    """1.6 What routes raise is looked up by a key of the scope; it is still there.
 
     It is not documented. When this fails, look at `starlette_tasks._outcome`.
     """
@@ -359,11 +359,85 @@ async def test_what_mounted_applications_put_into_the_scope() -> None:
     assert len(statuses) == 0
 
 
+async def test_other_things_under_that_key(outcome: Outcome) -> None:
+    """1.6 To look up a handler is no failure, nor is something else in its place."""
+
+    async def endpoint(request: Request) -> Response:
+        outcome.schedule(get_tasks(request))
+        exceptions, _ = request.scope[HANDLERS]
+        assert exceptions[HTTPException]
+        request.scope[HANDLERS] = None
+        return PlainTextResponse("ok")
+
+    assert await ask(with_tasks(Route("/", endpoint)), outcome) == SUCCESS
+
+
 async def test_without_that_key(outcome: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
     """1.6 Without it the application's own handlers still tell what they answer."""
     monkeypatch.setattr("starlette_tasks._outcome.HANDLERS", "none")
     app = with_tasks(Route("/", raising(outcome, lambda: HTTPException(404))))
     assert await ask(app, outcome) == FAILURE
+
+
+async def test_what_mounted_applications_put_into_the_scope() -> None:
+    """1.6 Each is there before its middleware is built: `request.app`, by which it is watched."""
+    seen: list[Any] = []
+
+    class Inner(Starlette):
+        def build_middleware_stack(self) -> ASGIApp:
+            seen.append("built")
+            return super().build_middleware_stack()
+
+    class Scopes(dict[str, Any]):
+        def __setitem__(self, key: str, value: Any) -> None:
+            super().__setitem__(key, value)
+            if key == "app":
+                seen.append(value)
+
+    async def nothing(*_: Any) -> Any:
+        return {"type": "http.request"}
+
+    inner = Inner(routes=[])
+    await inner(Scopes(type="http", method="GET", path="/", headers=[]), nothing, nothing)
+    assert seen == [inner, "built"]
+
+
+@pytest.mark.parametrize("without", ["tasks_before", "tasks_after"])
+async def test_a_mounted_application_that_is_served_alone(outcome: Outcome, without: str) -> None:
+    """1.6 One that is watched where it is mounted is served by itself as ever."""
+
+    async def endpoint(request: Request) -> Response:
+        with contextlib.suppress(TasksUninitializedError):
+            outcome.schedule(get_tasks(request))
+        raise HTTPException(418)
+
+    inner = Starlette(routes=[Route("/", endpoint)])
+    app = with_tasks(Mount("/in", app=inner))
+    if without == "tasks_before":
+        assert await ask(app, outcome, "/in/") == FAILURE
+    async with serve(inner) as server:
+        assert (await server.request("/")).status == 418
+    if without == "tasks_after":
+        assert await ask(app, outcome, "/in/") == FAILURE
+
+
+async def test_something_mounted_without_an_end(outcome: Outcome) -> None:
+    """1.8 What is mounted may refer to itself as its own application."""
+
+    class Endless(Plain):
+        @property
+        def app(self) -> ASGIApp:
+            return self
+
+        @app.setter
+        def app(self, app: ASGIApp) -> None:
+            self._app = app
+
+        async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+            await self._app(scope, receive, send)
+
+    inner = inner_app(outcome, "http")
+    assert await ask(with_tasks(Mount("/in", app=Endless(inner))), outcome, "/in/") == FAILURE
 
 
 async def test_the_scope_is_the_same_for_middleware() -> None:

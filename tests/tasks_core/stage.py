@@ -16,7 +16,7 @@ from anyio import Event, fail_after, sleep_forever
 from tasks_core import Phase, RunnerSettings, Task, TaskConfig, TaskRunner
 from tasks_core._backend import AsyncioBackend, Backend
 
-GUARD: Final = 10.0
+GUARD: Final = 60.0
 """Seconds after which a test that waits in vain fails; nothing in a test takes as long."""
 
 

@@ -496,7 +496,7 @@ async def test_phases_follow_the_messages() -> None:
         order.append(event)
 
     async def send(message: Message) -> None:
-        assert called.wait(5)  # a thread has it, though the event loop's is blocked
+        assert called.wait(GUARD)  # a thread has it, though the event loop's is blocked
         order.append(message["type"])
 
     async def route(scope: Scope, receive: Receive, send: Send) -> None:

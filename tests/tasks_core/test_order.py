@@ -166,7 +166,7 @@ async def test_sync_tasks_are_in_a_thread_once_begun_returns() -> None:
         tasks.reach(Phase.AFTER_ROUTE)
 
         await tasks.begun()
-        assert [event.wait(5) for event in called] == [True] * MANY
+        assert [event.wait(GUARD) for event in called] == [True] * MANY
 
 
 async def test_a_single_sync_task_is_in_a_thread_once_begun_returns() -> None:
@@ -177,7 +177,7 @@ async def test_a_single_sync_task_is_in_a_thread_once_begun_returns() -> None:
         tasks.schedule(called.set)
 
         await tasks.begun()
-        assert called.wait(5)
+        assert called.wait(GUARD)
 
 
 async def test_begun_waits_for_no_thread_that_is_not_free() -> None:
@@ -223,7 +223,7 @@ async def test_what_a_sync_route_scheduled_has_begun_once_begun_returns() -> Non
         await to_thread.run_sync(route)
         await tasks.begun()
         assert begun == list(range(MANY))
-        assert called.wait(5)
+        assert called.wait(GUARD)
 
 
 async def test_a_task_may_schedule_another() -> None:

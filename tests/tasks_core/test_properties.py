@@ -35,7 +35,7 @@ from tasks_core import (
     TaskState,
 )
 
-GUARD: Final = 5.0
+GUARD: Final = 60.0
 FINAL: Final = {
     TaskState.SUCCEEDED,
     TaskState.FAILED,

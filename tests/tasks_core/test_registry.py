@@ -610,7 +610,7 @@ def asks(runner: TaskRunner, answered: list[bool]) -> None:
     """Note whether the registry answers a thread now."""
     thread = threading.Thread(target=runner.get, args=("",), daemon=True)
     thread.start()
-    thread.join(1)
+    thread.join(GUARD)
     answered.append(not thread.is_alive())
 
 

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 T = TypeVar("T")
 
-GUARD = 5.0
+GUARD = 60.0
 """Seconds after which a test gives up waiting for what should have happened."""
 
 

@@ -116,12 +116,16 @@ async def streaming_route(tasks: Tasks) -> StreamingResponse:
     return StreamingResponse(body())
 
 
+async def tell(what: str) -> None:
+    say(what)
+
+
 @app.websocket("/ws")
 async def websocket_route(websocket: WebSocket, tasks: Tasks) -> None:
     await websocket.accept()
-    tasks.schedule(say, "immediate begins")
-    tasks.after_route.schedule(say, "after_route begins")
-    tasks.after_response.schedule(say, "after_response begins")
+    tasks.schedule(tell, "immediate begins")
+    tasks.after_route.schedule(tell, "after_route begins")
+    tasks.after_response.schedule(tell, "after_response begins")
     async for text in websocket.iter_text():
         await websocket.send_text(text.upper())
     say("route returns")

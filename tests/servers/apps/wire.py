@@ -6,7 +6,7 @@ from threading import Event, Lock, Thread
 
 import anyio.to_thread
 
-GUARD = 20.0
+GUARD = 60.0
 
 _gates: dict[str, Event] = {}
 _lock = Lock()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Union, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, Union, cast, get_args, get_origin
 
 from litestar.di import Provide
 from litestar.exceptions import ImproperlyConfiguredException
@@ -65,9 +65,11 @@ def merge_layers(handler: BaseRouteHandler) -> TaskConfig | None:
 
 
 def check_handler(handler: Any) -> None:  # noqa: ANN401 - of whatever kind
-    """Refuse settings that are none, and parameters of our name that are not for tasks."""
-    for layer in handler.ownership_layers:
+    """Refuse settings that are none, and what has our name and is not for tasks."""
+    application, *_ = layers = handler.ownership_layers
+    for layer in layers:
         check_opt(layer.opt or {}, str(layer))
+    check_name(application.dependencies)
     providers = handler.resolve_dependencies()
     if not isinstance(providers.get(NAME), ProvideTasks):
         return  # the layer has a dependency of its own of this name, as it may
@@ -85,11 +87,23 @@ def check_handler(handler: Any) -> None:  # noqa: ANN401 - of whatever kind
             raise ImproperlyConfiguredException(msg)
 
 
+def check_name(dependencies: Mapping[str, Any]) -> None:
+    """Refuse a dependency of the application's own, or of another plugin's, that has our name."""
+    if not isinstance(dependencies.get(NAME), ProvideTasks | None):
+        msg = (
+            f'The application has a dependency "{NAME}" of its own, and TasksPlugin provides '
+            "the request's tasks under that name: give yours another one."
+        )
+        raise ImproperlyConfiguredException(msg)
+
+
 def _may_be_tasks(kind: object) -> bool:
     """Whether a scheduler fits an annotation, as far as that can be told."""
     origin = get_origin(kind) or kind
     if origin in {Union, UnionType}:
         return any(map(_may_be_tasks, get_args(kind)))
+    if origin is Literal:
+        return False
     return not isinstance(origin, type) or issubclass(TasksScheduler, origin)
 
 

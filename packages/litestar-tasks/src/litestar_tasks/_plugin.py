@@ -15,10 +15,17 @@ from tasks_core import RunnerSettings, TaskRunner, TasksScheduler
 from tasks_core.asgi import ApplicationTasks, add_again, serve_route, tell_failure
 
 from ._access import NAME
-from ._layers import LitestarScheduler, ProvideTasks, check_handler, check_opt, merge_layers
+from ._layers import (
+    LitestarScheduler,
+    ProvideTasks,
+    check_handler,
+    check_name,
+    check_opt,
+    merge_layers,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable
+    from collections.abc import AsyncGenerator
 
     from litestar import Litestar
     from litestar.config.app import AppConfig
@@ -56,18 +63,14 @@ class TasksPlugin(InitPlugin, ReceiveRoutePlugin):
             ImproperlyConfiguredException: The application has a dependency of the plugin's name,
                 or something else than a `TaskConfig` in its ``opt`` under that name.
         """
-        taken = app_config.dependencies.get(NAME)
-        if isinstance(taken, ProvideTasks):
+        check_name(app_config.dependencies)
+        if NAME in app_config.dependencies:
             add_again(self._settings)
             return app_config
-        if taken is not None:
-            msg = (
-                f'The application has a dependency "{NAME}" of its own, and TasksPlugin provides '
-                "the request's tasks under that name: give yours another one."
-            )
-            raise ImproperlyConfiguredException(msg)
         check_opt(app_config.opt, "The application")
-        app_config.after_exception.append(_tell)  # pyright: ignore[reportUnknownMemberType]
+        # First, so that it has told before a user's hook schedules: what is scheduled after a
+        # failure runs. Here, for an application that is mounted, whose lifespan nobody runs.
+        app_config.after_exception.insert(0, _tell)  # pyright: ignore[reportUnknownMemberType]
         _Attached(self._settings, app_config)
         return app_config
 
@@ -104,6 +107,10 @@ class _Attached:
         """Run a runner around the whole lifespan: entered before all else (contract 5.1)."""
         if not isinstance(app.asgi_handler, partial):
             app.asgi_handler = partial(self._serve, app.asgi_handler)
+            # Once more, as plugins after this one may have added hooks, or put other lists there.
+            hooks = cast("list[Any]", app.after_exception)  # pyright: ignore[reportUnknownMemberType]
+            hooks[:] = [_tell, *(hook for hook in hooks if hook is not _tell)]
+            app.before_send = [_telling(hook) for hook in app.before_send]
         # Entered last, so left first: tasks end before anything is torn down. It is put there now
         # because plugins after this one may have added managers, or another list.
         managers = cast("list[Any]", self._app_config.lifespan)  # pyright: ignore[reportUnknownMemberType]
@@ -139,19 +146,33 @@ class _Attached:
 
     # Litestar types each message by itself, the core takes any mapping. A `cast` would do, but it
     # is a call for each request.
-    def _serve(self, app: Any, scope: Any, receive: Any, send: Any) -> Awaitable[None]:  # noqa: ANN401
+    async def _serve(self, app: Any, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401
         """Give each request a scheduler, with the settings of its handler's layers."""
         make = partial(LitestarScheduler, scope, self._merge)
-        return self._tasks.serve(app, scope, receive, send, (WebSocketDisconnect,), make)
+        await self._tasks.serve(app, scope, receive, send, (WebSocketDisconnect,), make)
 
 
 def _around_route(app: Any) -> ASGIApp:  # noqa: ANN401 - as above
     """See where a route ends, as its innermost middleware."""
 
-    def serve(scope: Any, receive: Any, send: Any) -> Awaitable[None]:  # noqa: ANN401
-        return serve_route(app, scope, receive, send)
+    # A coroutine function, as who wraps an ASGI application asks for that.
+    async def serve(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401
+        await serve_route(app, scope, receive, send)
 
     return serve
+
+
+def _telling(hook: Any) -> Any:  # noqa: ANN401 - as above
+    """Tell what a ``before_send`` hook raises: nothing else says that it was not the server."""
+
+    async def call(message: Any, scope: Any) -> None:  # noqa: ANN401
+        try:
+            await hook(message, scope)
+        except BaseException as error:
+            tell_failure(scope, error)
+            raise
+
+    return call
 
 
 async def _tell(error: Exception, scope: Any) -> None:  # noqa: ANN401

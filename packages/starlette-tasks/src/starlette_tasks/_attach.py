@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 from anyio import CancelScope
-from starlette.middleware import Middleware
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.websockets import WebSocketDisconnect
-from tasks_core import RunnerSettings
-from tasks_core.asgi import (
-    ApplicationTasks,
-    ASGIApp,
-    Receive,
-    Scope,
-    Send,
-    TasksMiddleware,
-    add_again,
-)
+from tasks_core import RunnerSettings, asgi
+from tasks_core.asgi import ApplicationTasks, ASGIApp, Receive, Scope, Send, add_again
 
-from ._outcome import FailureMiddleware, RouteMiddleware, telling_handlers
+from ._outcome import mounted, watch
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -61,49 +52,68 @@ def add_tasks(app: Starlette, **settings: Unpack[RunnerSettings]) -> None:
         raise RuntimeError(msg)
     tasks = ApplicationTasks(**settings)
     setattr(app, _TASKS, tasks)
-    # Public, and what instrumentation wraps too; so it is looked up now, and may be wrapped again.
+    watch(app)
     build = partial(_build, app, tasks, app.build_middleware_stack)
     app.build_middleware_stack = build  # type: ignore[method-assign]
     router = app.router
     router.lifespan_context = _around(tasks, router.lifespan_context)
 
 
-def _build(app: Starlette, tasks: ApplicationTasks, build: Callable[[], Any]) -> _Stack:
-    """Build an application's middleware, with ours in its places."""
-    _check_mounted(app.routes)
-    middleware, handlers = app.user_middleware, app.exception_handlers
-    # Without middleware the routing is next to what answers an error.
-    outermost = [Middleware(FailureMiddleware)] if middleware else []
-    app.user_middleware = [*outermost, *middleware, Middleware(RouteMiddleware)]
-    app.exception_handlers = telling_handlers(handlers)
-    try:
-        stack: ASGIApp = build()
-    finally:
-        app.user_middleware, app.exception_handlers = middleware, handlers
-    disconnects = (ClientDisconnect, WebSocketDisconnect)
-    ours = TasksMiddleware(stack, disconnects=disconnects, mount_key="router", tasks=tasks)
-    return _Stack(ours.pass_on)
+def _build(app: Starlette, tasks: ApplicationTasks, build: Callable[[], Any]) -> TasksMiddleware:
+    """Build an application's middleware, with its tasks around all of it."""
+    for one in mounted(app.routes):
+        layer = getattr(one, _TASKS, None)
+        if isinstance(layer, ApplicationTasks):
+            layer.check_layer()  # settings that it cannot have are refused (3.3)
+    return TasksMiddleware(app, tasks, build())
 
 
-class _Stack(ServerErrorMiddleware):
-    """What a built stack has to be: OpenTelemetry takes ``app`` off it, and drops the rest.
+class TasksMiddleware(ServerErrorMiddleware):
+    """Tasks around all of an application's middleware.
 
-    It answers no errors: the application's own such middleware is within ``app``.
+    OpenTelemetry takes a built stack apart, and puts its own around a part: so this is what a stack
+    has to be. It answers no errors: the application's own such middleware is within.
     """
 
-    if not TYPE_CHECKING:
+    def __init__(self, app: Starlette, tasks: ApplicationTasks, stack: Any) -> None:  # noqa: ANN401
+        self._serve = _serving(tasks, stack)
+        if isinstance(stack, ServerErrorMiddleware):
+            super().__init__(_Part(app, tasks, stack.app), stack.handler, stack.debug)
+        else:
+            super().__init__(_Part(app, tasks, stack))
 
-        def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-            return self.app(scope, receive, send)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._serve(scope, receive, send)
 
 
-def _check_mounted(routes: list[Any]) -> None:
-    """Refuse settings that mounted applications cannot have, as far as they are seen (3.3)."""
-    for route in routes:
-        tasks = getattr(getattr(route, "app", None), _TASKS, None)
-        if isinstance(tasks, ApplicationTasks):
-            tasks.check_layer()
-        _check_mounted(getattr(route, "routes", None) or [])
+class _Part:
+    """What OpenTelemetry takes out of a stack, to put it below what it has around errors.
+
+    Then tasks are no longer around all of the application. With the first call, that of the
+    lifespan as a rule, they are put there again.
+    """
+
+    def __init__(self, app: Starlette, tasks: ApplicationTasks, part: ASGIApp) -> None:
+        self.app = part
+        self._application = app
+        self._tasks = tasks
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        stack = self._application.middleware_stack
+        if isinstance(stack, TasksMiddleware):
+            await self.app(scope, receive, send)
+            return
+        if stack is not None:
+            again = TasksMiddleware(self._application, self._tasks, stack)
+            self._application.middleware_stack = again
+        await _serving(self._tasks, self.app)(scope, receive, send)
+
+
+def _serving(tasks: ApplicationTasks, app: ASGIApp) -> ASGIApp:
+    disconnects = (ClientDisconnect, WebSocketDisconnect)
+    return asgi.TasksMiddleware(
+        app, disconnects=disconnects, mount_key="router", tasks=tasks
+    ).pass_on
 
 
 def _around(tasks: ApplicationTasks, lifespan: Lifespan) -> Lifespan:

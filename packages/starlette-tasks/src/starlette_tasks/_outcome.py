@@ -1,27 +1,82 @@
 """How a request's outcome is told: by what leaves the routing, and by who answers within it.
 
 Within the routing Starlette hands what was raised to one of the application's exception handlers,
-which are wrapped while the middleware is built. Applications that are mounted, in whatever way,
-have handlers of their own, which they put into the scope: that they do is not documented, so what
-is read there only adds to the rest.
+which are wrapped while the middleware is built. Applications that are mounted have handlers and
+middleware of their own. They are found among the routes, or when they are called, as each puts
+itself into the scope first; then their middleware is built in the same way.
+
+What routes and mounts with middleware of their own raise is looked up among the handlers in the
+scope. That these are there is not documented, so what is read there only adds to the rest.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from functools import partial, wraps
 from inspect import iscoroutinefunction
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException, WebSocketException
+from starlette.middleware import Middleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from tasks_core.asgi import ASGIApp, Receive, Scope, Send, serve_route, tell_failure
 
 Handler: TypeAlias = Callable[[Any, Any], Any]
 
-HANDLERS = "starlette.exception_handlers"
+HANDLERS: Final = "starlette.exception_handlers"
 """Where a scope has the handlers of the application that is called."""
+
+_WATCHED: Final = "_starlette_tasks_watched"
+"""The attribute of an application that is watched."""
+
+_LAYERS: Final = 32
+"""So many wrappers around a mounted application are looked through; some have no end."""
+
+
+def watch(app: Starlette) -> None:
+    """See how an application's requests end, once its middleware is built (again).
+
+    Where there is no request's scheduler, so where it is served by itself, this changes nothing.
+    """
+    if not hasattr(app, _WATCHED):
+        setattr(app, _WATCHED, True)
+        # Public, and what instrumentation wraps too; so it is looked up now, and may be wrapped
+        # again.
+        build = partial(_build, app, app.build_middleware_stack)
+        app.build_middleware_stack = build  # type: ignore[method-assign]
+
+
+def mounted(routes: Iterable[object]) -> Iterator[Starlette]:
+    """Find mounted applications, as far as they can be seen before they are called."""
+    for route in routes:
+        app = route
+        for _ in range(_LAYERS):
+            app = getattr(app, "app", None)  # what most middleware calls what it wraps
+            if isinstance(app, Starlette):
+                yield app
+                break
+        yield from mounted(getattr(route, "routes", None) or [])
+
+
+def _build(app: Starlette, build: Callable[[], Any]) -> Any:  # noqa: ANN401 - whoever wraps it
+    """Build an application's middleware, with ours innermost, and outermost to tell of the rest."""
+    for one in mounted(app.routes):
+        watch(one)
+    middleware, handlers = app.user_middleware, app.exception_handlers
+    # Without middleware the routing is next to what answers an error.
+    outermost = [Middleware(FailureMiddleware)] if middleware else []
+    app.user_middleware = [*outermost, *middleware, Middleware(RouteMiddleware)]
+    app.exception_handlers = telling_handlers(handlers)
+    try:
+        return build()
+    finally:
+        app.user_middleware, app.exception_handlers = middleware, handlers
+
+
+# Who wraps an ASGI application looks whether its `__call__` is a coroutine function: middleware of
+# OpenTelemetry and Sentry, asgiref. So these are, though it costs each request a coroutine.
 
 
 class RouteMiddleware:
@@ -30,10 +85,11 @@ class RouteMiddleware:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            return self.app(scope, receive, send)
-        return serve_route(self.app, _WatchedScope(scope), receive, send)
+            await self.app(scope, receive, send)
+        else:
+            await serve_route(self.app, _WatchedScope(scope), receive, send)
 
 
 class FailureMiddleware:
@@ -94,7 +150,7 @@ def _telling(handler: Handler) -> Handler:
 
 
 class _WatchedScope(dict[str, Any]):
-    """A scope as the routing sees it, which sees who puts exception handlers there.
+    """A scope as the routing sees it, which sees who is called with it, and with what handlers.
 
     What is written there is written to the scope as middleware has it, too.
     """
@@ -108,9 +164,11 @@ class _WatchedScope(dict[str, Any]):
     def __setitem__(self, key: str, value: Any) -> None:  # noqa: ANN401
         if key == HANDLERS:
             super().__setitem__(key, _watched(value, self._scope))
-        else:
-            super().__setitem__(key, value)
-            self._scope[key] = value
+            return
+        super().__setitem__(key, value)
+        self._scope[key] = value
+        if key == "app" and isinstance(value, Starlette):  # before it builds its middleware
+            watch(value)
 
     def update(self, *others: Any, **values: Any) -> None:  # noqa: ANN401
         super().update(*others, **values)

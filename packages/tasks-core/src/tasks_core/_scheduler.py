@@ -318,9 +318,9 @@ class TasksScheduler(Scheduler):
             judged, self._judged = self._judged, ()
             self._hand_over(judged)
         if phase is AFTER_RESPONSE and self._outside:
-            self._outside = frozenset()
-            if self._failed:
-                self._skip_waiting()
+            outside, self._outside = self._outside, frozenset()
+            if self._failed:  # what was scheduled since then runs
+                self._skip_for_failure(outside.__contains__)
         if self._waiting:
             self._begin(self._take(phase))
         if phase is AFTER_RESPONSE and self._runner._unentered:
@@ -338,14 +338,14 @@ class TasksScheduler(Scheduler):
             return
         self._failed = True
         self._late = self._phase is not IMMEDIATE
-        self._skip_waiting()
+        outside = self._outside
+        self._skip_for_failure(lambda task: task not in outside)
 
-    def _skip_waiting(self) -> None:
-        """Skip what waits for a success, now that the request has failed."""
-        spared = self._outside
+    def _skip_for_failure(self, counts: Callable[[Task], bool]) -> None:
+        """Skip those tasks that wait for a success for which this failure counts."""
         with self._runner._lock:
-            skipped = [t for t in self._waiting if _on_success(t) and t not in spared]
-            self._waiting[:] = [t for t in self._waiting if not _on_success(t) or t in spared]
+            skipped = {t: None for t in self._waiting if _on_success(t) and counts(t)}  # in order
+            self._waiting[:] = [t for t in self._waiting if t not in skipped]
         level = logging.WARNING if self._late else logging.INFO  # whether it was answered
         for task in skipped:
             self._executor._skip(task, "its request failed, and it runs on success", level)

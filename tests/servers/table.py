@@ -1,0 +1,57 @@
+"""The table of scenarios, servers and outcomes."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from tests.servers.server import COMMANDS
+
+_WORDS = {"passed": "✓", "xfailed": "known not to", "skipped": "n/a", "failed": "✗"}
+
+
+class Table:
+    """For each scenario and kind of server, how often what came out, in words.
+
+    Where several processes run the tests, this is in the one that collects their reports.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._rows: dict[tuple[str, int, str], dict[str, Counter[str]]] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        properties = dict(report.user_properties)
+        if "scenario" not in properties or (report.when != "call" and report.passed):
+            return
+        place, kind = cast("tuple[tuple[str, int, str], str]", properties["scenario"])
+        outcome = "xfailed" if hasattr(report, "wasxfail") else report.outcome
+        word = _WORDS[outcome]
+        if outcome == "passed" and "outcome" in properties:
+            word = f"{word} {properties['outcome']}"
+        # Between processes a tuple becomes a list.
+        module, line, scenario = place
+        row = self._rows.setdefault((module, line, scenario), {})
+        row.setdefault(kind, Counter())[word] += 1
+
+    def pytest_sessionfinish(self) -> None:
+        self._path.write_text("\n".join(self._lines()) + "\n", encoding="utf-8")
+
+    def _lines(self) -> Iterator[str]:
+        yield from (
+            "# On real servers",
+            "",
+            "What each scenario of `tests/servers` came to on each server: made by the tests' own",
+            "run, `hatch run servers`.",
+        )
+        last = ""
+        for (module, _, scenario), row in sorted(self._rows.items(), key=lambda item: item[0]):
+            if module != last:
+                heads = " | ".join(COMMANDS)
+                yield from ("", f"## {module.capitalize()}", "", f"| Scenario | {heads} |")
+                yield "| --- |" + " --- |" * len(COMMANDS)
+                last = module
+            cells = " | ".join(", ".join(row.get(kind, Counter("-"))) for kind in COMMANDS)
+            yield f"| {scenario} | {cells} |"
