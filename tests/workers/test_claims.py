@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import sys
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
+from shutil import which
 
 import psycopg
 import pytest
@@ -49,7 +51,12 @@ def open_sqlite(request: pytest.FixtureRequest) -> dict[str, str]:
     return {"DATABASE": str(path)}
 
 
-STORES = {"claim_redis": open_redis, "claim_postgres": open_postgres, "claim_sqlite": open_sqlite}
+STORES = {
+    "claim_redis": (open_redis, "redis-server"),
+    "claim_postgres": (open_postgres, "pg_ctl"),
+    "claim_sqlite": (open_sqlite, sys.executable),
+}
+"""For each recipe, what makes its store and says where it is, and what that needs."""
 
 
 def asked(server: Server, name: str) -> dict[str, list[tuple[str, str]]]:
@@ -62,35 +69,44 @@ def asked(server: Server, name: str) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
+def by_all(server: Server, name: str) -> set[str]:
+    """Return the moments of which each worker has asked."""
+    return {at for at, told in asked(server, name).items() if len(told) == WORKERS}
+
+
 def test_every_recipe() -> None:
     """Each recipe of the page is run here."""
     assert set(RECIPES) == set(STORES)
 
 
-@pytest.mark.parametrize("recipe", STORES)
 def test_10_6_four_workers(
-    recipe: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """10.6: With a claim one of four workers runs it at each moment, without one all of them do."""
-    write([RECIPES[recipe]], tmp_path / "recipes")
+    recipes = [name for name, (_, needed) in STORES.items() if which(needed)]
+    write([RECIPES[recipe] for recipe in recipes], tmp_path / "recipes")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "recipes"), prepend=os.pathsep)
-    environment = {**STORES[recipe](request), "TESTS_CLAIM": recipe}
+    environment = {"TESTS_CLAIMS": " ".join(recipes)}
+    for recipe in recipes:
+        environment |= STORES[recipe][0](request)
     # Else workers that take their time to start on a busy machine are replaced.
     arguments = ["--workers", str(WORKERS), "--timeout-worker-healthcheck", "60"]
     app = "tests.workers.apps.clocks:app"
     with Server("uvicorn", app, tmp_path / "log", arguments, environment) as server:
-
-        def by_all(name: str) -> set[str]:
-            return {at for at, told in asked(server, name).items() if len(told) == WORKERS}
-
-        server.wait_until(lambda _: len(by_all("once") & by_all("everywhere")) >= 3)
+        names = [*recipes, "everywhere"]
+        server.wait_until(lambda _: all(len(by_all(server, name)) >= 3 for name in names))
 
     runs = Counter(what for what in server.said if what.startswith("ran "))
-    once, everywhere = asked(server, "once"), asked(server, "everywhere")
-    for at in by_all("once") & by_all("everywhere"):
-        assert len({process for process, _ in once[at]}) == WORKERS
-        assert sorted(answer for _, answer in once[at]) == ["False"] * (WORKERS - 1) + ["True"]
-        assert [answer for _, answer in everywhere[at]] == ["True"] * WORKERS
-    won = [answer for told in once.values() for _, answer in told].count("True")
-    assert runs["ran once"] == won <= len(once)
-    assert runs["ran everywhere"] == sum(map(len, everywhere.values())) > won
+    everywhere = asked(server, "everywhere")
+    assert {len(set(told)) for told in everywhere.values()} >= {WORKERS}
+    assert runs["ran everywhere"] == sum(map(len, everywhere.values()))
+    for recipe in recipes:
+        told = asked(server, recipe)
+        for at in by_all(server, recipe):
+            assert len({process for process, _ in told[at]}) == WORKERS
+            answers = sorted(answer for _, answer in told[at])
+            assert answers == ["False"] * (WORKERS - 1) + ["True"], recipe
+        won = [answer for of_one in told.values() for _, answer in of_one].count("True")
+        assert runs[f"ran {recipe}"] == won <= len(told)
+    if missing := STORES.keys() - set(recipes):
+        pytest.skip(f"the rest has passed, without {missing}, whose servers are not installed here")

@@ -1,6 +1,6 @@
-"""Two periodic tasks in each of several workers: one runs in all of them, one where its claim says.
+"""Periodic tasks in each of several workers: one runs in all of them, others where a claim says.
 
-The claim is one of those that `docs/periodic.md` shows; which, the test chooses.
+The claims are those that `docs/periodic.md` shows; which of them, the test chooses.
 """
 
 import os
@@ -43,7 +43,10 @@ def declare(name: str, claim: Claim) -> Periodic:
     return Periodic(partial(run, name), Every(seconds=0.5), config, watch(claim))
 
 
-claim: Claim = import_module(os.environ["TESTS_CLAIM"]).claim
+periodic = [declare("everywhere", lambda _name, _at: True)]
+for recipe in os.environ["TESTS_CLAIMS"].split():
+    claim: Claim = import_module(recipe).claim
+    periodic.append(declare(recipe, claim))
 
 
 async def serve_nothing(scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,7 +56,4 @@ async def serve_nothing(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": f"lifespan.{what}.complete"})
 
 
-app = TasksMiddleware(
-    serve_nothing,
-    periodic=[declare("once", claim), declare("everywhere", lambda _name, _at: True)],
-)
+app = TasksMiddleware(serve_nothing, periodic=periodic)
