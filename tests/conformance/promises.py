@@ -42,6 +42,7 @@ PROMISES: Final = {
     "7.3": "Stopping",
     "7.4": "Waiting",
     "7.5": "Tests",
+    "7.6": "Any worker",
     "8.1": "Engines: the same call",
     "8.2": "Engines: when",
     "8.3": "Engines: early errors",
