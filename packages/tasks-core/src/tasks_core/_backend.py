@@ -38,9 +38,9 @@ class Backend(ABC):
     library, for a tenth of what a task costs."""
 
     def __init__(self, thread_limit: int) -> None:
-        self.thread = get_ident()
-        self.threads = Threads(thread_limit)
-        self.living = Living()
+        self.thread: int = get_ident()
+        self.threads: Threads = Threads(thread_limit)
+        self.living: Living = Living()
         self.inbox: deque[Callable[[], object]] = deque()
         """What other threads ask for, in order; the loop's thread does it before it goes on."""
 
