@@ -29,7 +29,8 @@ def check(client: Any, program: dict[str, Any]) -> None:
             return order.confirmed
 
     with client:
-        portal = getattr(client, "blocking_portal", None) or client.portal  # Litestar's, Starlette's
+        # Litestar has it under the first name, Starlette under the second.
+        portal = getattr(client, "blocking_portal", None) or client.portal
         portal.call(create)
         order_id = int(client.post("/orders?item=bread").text)
         assert calls.wait(1) == [(order_id,)]

@@ -184,7 +184,7 @@ class _Recorder(Observer):
         for task in tasks:
             if task._lives:
                 self._tasks.append(task)
-                self._skip(task, "tasks are recorded here, for a test", logging.INFO)
+                self._skip(task, "tasks are recorded here, for a test", logging.DEBUG)
 
 
 def record(*, timeout: float = GUARD) -> RecordedTasks:
