@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 from examples.__main__ import PROGRAMS
-
 from tests.docs.programs import ROOT
 
 PAGE = (ROOT / "docs" / "examples.md").read_text(encoding="utf-8")
