@@ -65,7 +65,7 @@ class Table:
             "",
             "What the suite of `tests/conformance` found: tests passed, tests that a known",
             "deviation of a framework fails, and tests of what a framework does not have. In all:",
-            f"{_cell(sum(self._cells.values(), Counter()))}.",
+            f"{_cell(sum(self._cells.values(), Counter[str]()))}.",
             "",
             '??? quote "Each promise on each framework and event loop"',
             "",
