@@ -19,7 +19,7 @@ from tests.conformance.driver import serve
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "adapters.md").read_text(encoding="utf-8")
-MODULES = {"pico", "pico_tasks", "pico_app", "pico_harness"}
+MODULES = {"pico", "pico_tasks", "pico_app", "pico_harness", "falcon_app"}
 SUITE = 500
 """Seconds after which a run of the whole suite counts as stuck; it takes less than a tenth."""
 
@@ -47,10 +47,51 @@ async def test_the_application(folder: Path) -> None:
     assert program.log == ["the route runs", "the route has returned", "the request is over"]
 
 
+@pytest.mark.anyio
+async def test_falcon(folder: Path) -> None:
+    """The page's application of Falcon tells failures, and its hook comes when tasks have ended."""
+    program = import_module("falcon_app")
+    async with serve(program.app) as server:
+        assert (await server.request("/orders?item=7", method="POST")).status == 200
+        await anyio.wait_all_tasks_blocked()
+        assert (await server.request("/orders", method="POST")).status == 400
+        await anyio.wait_all_tasks_blocked()
+    assert program.log == ["ordered", "refused", "closed"]
+
+
 def test_the_suite(folder: Path) -> None:
     """The page's command runs the suite over the page's harness, and all of it holds."""
     (command,) = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-    runs = [sys.executable, "-m", *command.split(), "-q", "-p", "no:cacheprovider"]
+    output = run(folder, *command.split())
+    assert re.search(r"^\d{3,} passed", output, re.MULTILINE), output[-500:]
+
+
+LACKING = """
+from pico_harness import PicoHarness
+
+class Harness(PicoHarness):
+    lacks = dict.fromkeys(("trio", "websockets", "lifespan errors"), "it has none")
+"""
+
+
+def test_what_a_framework_lacks(folder: Path) -> None:
+    """Tests of what a harness says that its framework has not are skipped, with its reason."""
+    (folder / "lacking.py").write_text(LACKING, encoding="utf-8")
+    files = [f"tests/conformance/test_{name}.py" for name in ("lifetime", "requests")]
+    names = "test_websocket or test_an_error_of_the_lifespan or test_without_a_lifespan"
+    output = run(folder, "pytest", *files, "--harness=lacking:Harness", "-k", names, "-vv")
+    cases = re.findall(r"::(test_\w+)\[(.*?)\] (\w+)", output)
+    assert {outcome for _, case, outcome in cases if "trio" in case.split("-")} == {"SKIPPED"}
+    asyncio = {(name, outcome) for name, case, outcome in cases if "trio" not in case.split("-")}
+    assert ("test_websocket", "SKIPPED") in asyncio
+    assert ("test_an_error_of_the_lifespan", "SKIPPED") in asyncio
+    assert ("test_without_a_lifespan", "PASSED") in asyncio
+    assert "it has none" in output
+
+
+def run(folder: Path, *command: str) -> str:
+    """Run a command of the page, and return what it prints."""
+    runs = [sys.executable, "-m", *command, "-q", "-p", "no:cacheprovider"]
     paths = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         runs,
@@ -62,7 +103,7 @@ def test_the_suite(folder: Path) -> None:
         timeout=SUITE,
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr
-    assert re.search(r"^\d{3,} passed", done.stdout, re.MULTILINE), done.stdout[-500:]
+    return done.stdout
 
 
 @pytest.mark.anyio

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from django.conf import settings
 from django.core.asgi import get_asgi_application
+from django.db.utils import ConnectionHandler
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.urls import path
 from django.views import View
-from tasks_core import Task, TasksScheduler, TaskState, current_tasks
+from tasks_core import Task, TaskRunner, TasksScheduler, TaskState, current_tasks
 from tasks_core.asgi import ASGIApp, TasksMiddleware
 
 from tests.asgi.watching import FAILURE, IN_ORDER, SUCCESS, Outcome, Watch
@@ -28,6 +30,7 @@ if not settings.configured:
         SECRET_KEY="-",  # noqa: S106
     )
 
+SQLITE = "django.db.backends.sqlite3"
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
 
@@ -211,3 +214,27 @@ async def test_failure_with_a_middleware(
     async with serve(app) as server:
         assert (await server.request()).status == status
         assert await outcome.seen() == FAILURE
+
+
+async def test_connections_of_threads(tmp_path: Path) -> None:
+    """2.5: Django leaves a task's connection open, as it is its thread's; the task closes it."""
+    name = str(tmp_path / "database")
+    connections = ConnectionHandler({"default": {"ENGINE": SQLITE, "NAME": name}})
+    used: list[Any] = []
+
+    def reads() -> None:
+        with connections["default"].cursor() as cursor:
+            cursor.execute("SELECT 1")
+        used.append(connections["default"])
+
+    def reads_and_closes() -> None:
+        try:
+            reads()
+        finally:
+            connections.close_all()
+
+    async with TaskRunner() as runner:
+        await runner.schedule(reads).wait()
+        assert used.pop().connection is not None
+        await runner.schedule(reads_and_closes).wait()
+        assert used.pop().connection is None

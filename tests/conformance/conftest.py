@@ -40,6 +40,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     harness = cast("Harness", item.callspec.params["harness"])
     backend = str(item.callspec.params["anyio_backend"])
     item.user_properties.append(("conformance", (number, harness.name, backend)))
+    if backend == "trio" and "trio" in harness.lacks:
+        item.add_marker(pytest.mark.skip(reason=harness.lacks["trio"]))
     for mark in item.iter_markers("needs"):
         for capability in mark.args:
             if capability not in CAPABILITIES:

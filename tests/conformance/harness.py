@@ -25,6 +25,9 @@ Capability: TypeAlias = Literal[
     "add twice",  # tasks can be added to an application that has them
     "without tasks",  # a route can ask for tasks where none were added
     "anyio's threads",  # sync routes run in worker threads of anyio
+    "trio",  # it runs on trio, and not on asyncio only
+    "websockets",  # a route for them
+    "lifespan errors",  # what its lifespan raises comes out of the application, and is no message
 ]
 CAPABILITIES: frozenset[Capability] = frozenset(get_args(Capability))
 

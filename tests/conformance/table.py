@@ -64,14 +64,17 @@ class Table:
             "# Conformance",
             "",
             "What the suite of `tests/conformance` found: tests passed, tests that a known",
-            "deviation of a framework fails, and tests of what a framework does not have.",
+            "deviation of a framework fails, and tests of what a framework does not have. In all:",
+            f"{_cell(sum(self._cells.values(), Counter[str]()))}.",
             "",
-            f"| Promise | {heads} |",
-            "| --- |" + " --- |" * len(self._columns),
+            '??? quote "Each promise on each framework and event loop"',
+            "",
+            f"    | Promise | {heads} |",
+            "    | --- |" + " --- |" * len(self._columns),
         )
         for number, title in PROMISES.items():
             cells = (self._cells.get((number, *column), Counter()) for column in self._columns)
-            yield f"| {number} {title} | {' | '.join(map(_cell, cells))} |"
+            yield f"    | {number} {title} | {' | '.join(map(_cell, cells))} |"
 
 
 def _cell(outcomes: Counter[str]) -> str:

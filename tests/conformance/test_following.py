@@ -142,6 +142,7 @@ async def test_a_task_that_waits_for_its_phase_is_found(harness: Harness) -> Non
         desk.go.set()
 
 
+@pytest.mark.needs("websockets")
 async def test_a_task_is_found_from_a_websocket(harness: Harness) -> None:
     """7.1 A WebSocket route finds the tasks of other requests."""
     desk = Desk()

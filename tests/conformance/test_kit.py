@@ -232,6 +232,7 @@ async def test_streams(harness: Harness) -> None:
         recorded.after_route.assert_scheduled(note, log, "within")
 
 
+@pytest.mark.needs("websockets")
 async def test_websockets(harness: Harness) -> None:
     """7.5 The tasks of a WebSocket belong to the block in which it was opened."""
     log: list[str] = []
@@ -318,6 +319,7 @@ async def test_the_lifespan(harness: Harness) -> None:
     assert log[-1] == "closed"
 
 
+@pytest.mark.needs("lifespan errors")
 @pytest.mark.parametrize("moment", ["startup", "shutdown"])
 async def test_errors_of_the_lifespan(harness: Harness, moment: str) -> None:
     """7.5 What an application's lifespan raises comes out of `lifespan` as it is."""

@@ -666,6 +666,7 @@ each_moment = pytest.mark.parametrize("moment", ["start_up", "shutdown"])
 
 
 @each_moment
+@pytest.mark.needs("lifespan errors")
 async def test_an_error_of_the_lifespan(harness: Harness, moment: str) -> None:
     """5.7 What the application's own lifespan raises comes out as it is."""
     error = OutOfOrder()
@@ -674,6 +675,7 @@ async def test_an_error_of_the_lifespan(harness: Harness, moment: str) -> None:
 
 
 @each_moment
+@pytest.mark.needs("lifespan errors")
 @pytest.mark.parametrize("shield", [False, True], ids=["unshielded", "shielded"])
 async def test_tasks_leave_an_error_of_the_lifespan_alone(
     harness: Harness, moment: str, *, shield: bool
@@ -715,6 +717,7 @@ async def test_an_application_is_started_again(harness: Harness) -> None:
     assert len(made) == 9
 
 
+@pytest.mark.needs("trio")
 @pytest.mark.parametrize("other", ["asyncio", "trio"], ids=["then_asyncio", "then_trio"])
 async def test_an_application_is_started_on_another_event_loop(
     harness: Harness, other: str

@@ -454,6 +454,7 @@ async def test_a_client_that_leaves_before_the_response(harness: Harness, phase:
 
 
 @each_phase
+@pytest.mark.needs("websockets")
 async def test_a_websocket_client_that_leaves(harness: Harness, phase: Phase) -> None:
     """1.7 A WebSocket client that leaves neither cancels a task nor stops a phase."""
     release = anyio.Event()
@@ -516,6 +517,7 @@ async def test_phases_of_every_kind_of_answer(
     assert log == ["immediate", "after_route", "start", "sent", "after_response"]
 
 
+@pytest.mark.needs("websockets")
 async def test_websocket(harness: Harness) -> None:
     """1.8 A WebSocket route's return is "after route", the connection's end "after response"."""
     log: list[str] = []
@@ -543,6 +545,7 @@ async def test_websocket(harness: Harness) -> None:
     assert log == ["route", "after_route", "after_response"]
 
 
+@pytest.mark.needs("websockets")
 async def test_websocket_that_its_route_closes(harness: Harness) -> None:
     """1.8 The phases of a WebSocket whose route closes it by itself come when the route returns."""
     log: list[str] = []
@@ -565,6 +568,7 @@ async def test_websocket_that_its_route_closes(harness: Harness) -> None:
     assert log == ["route", "after_route", "after_response"]
 
 
+@pytest.mark.needs("websockets")
 async def test_websocket_that_fails(harness: Harness) -> None:
     """1.8 A WebSocket route that raises has failed."""
     plan = Plan()

@@ -1,7 +1,8 @@
 """The table of scenarios, servers and outcomes."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import cast
 
@@ -44,14 +45,22 @@ class Table:
             "# On real servers",
             "",
             "What each scenario of `tests/servers` came to on each server: made by the tests' own",
-            "run, `hatch run servers`.",
+            "run, `hatch run servers`. Each table opens.",
         )
-        last = ""
-        for (module, _, scenario), row in sorted(self._rows.items(), key=lambda item: item[0]):
-            if module != last:
-                heads = " | ".join(COMMANDS)
-                yield from ("", f"## {module.capitalize()}", "", f"| Scenario | {heads} |")
-                yield "| --- |" + " --- |" * len(COMMANDS)
-                last = module
-            cells = " | ".join(", ".join(row.get(kind, Counter("-"))) for kind in COMMANDS)
-            yield f"| {scenario} | {cells} |"
+        rows = sorted(self._rows.items(), key=lambda item: item[0])
+        for module, those in groupby(rows, key=lambda item: item[0][0]):
+            yield from _section(module, [(scenario, row) for (_, _, scenario), row in those])
+
+
+def _section(module: str, rows: Sequence[tuple[str, dict[str, Counter[str]]]]) -> Iterator[str]:
+    """Say what was tried, and fold what came out."""
+    yield from ("", f"## {module.capitalize()}", "")
+    sentences = dict.fromkeys(scenario.partition(" `")[0] for scenario, _ in rows)
+    yield from (f"- {sentence}" for sentence in sentences)
+    heads = " | ".join(COMMANDS)
+    yield from ("", f'??? quote "{len(rows)} cases on {len(COMMANDS)} servers"', "")
+    yield f"    | Scenario | {heads} |"
+    yield "    | --- |" + " --- |" * len(COMMANDS)
+    for scenario, row in rows:
+        cells = " | ".join(", ".join(row.get(kind, Counter("-"))) for kind in COMMANDS)
+        yield f"    | {scenario} | {cells} |"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -376,3 +377,13 @@ async def test_what_blocks_say_of_themselves(
     assert repr(recorded) == "<RecordedTasks tasks=1>"
     batch = recorded.after_route.task(name="x")
     assert repr(batch).startswith("<RecordedPhase phase=after_route config=TaskConfig(name='x'")
+
+
+async def test_no_records_of_what_is_recorded(
+    tasks: TasksScheduler, recorded: RecordedTasks, caplog: pytest.LogCaptureFixture
+) -> None:
+    """7.5: That a task is recorded and does not run is no news, so no log of a test shows it."""
+    caplog.set_level(logging.INFO)
+    tasks.schedule(print)
+    recorded.assert_scheduled(print)
+    assert caplog.record_tuples == []

@@ -22,8 +22,6 @@ async def get_tasks(connection: HTTPConnection) -> TasksScheduler:
 
     Raises:
         FastAPITasksUninitializedAppError: There are no tasks here; it says why.
-
-    Since 0.1.0.
     """
     return starlette_tasks.get_tasks(connection)
 
@@ -34,6 +32,4 @@ Tasks: TypeAlias = Annotated[TasksScheduler, Depends(get_tasks, scope="request")
 Always the same scheduler for one request; in no OpenAPI schema. Where tasks were not added to the
 application, or its lifespan has not run, the request fails with a
 `FastAPITasksUninitializedAppError`.
-
-Since 0.1.0.
 """

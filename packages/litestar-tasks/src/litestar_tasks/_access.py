@@ -17,6 +17,4 @@ Tasks: TypeAlias = NamedDependency[SkipValidation[TasksScheduler]]
 The parameter must be called ``tasks``. Always the same scheduler for one request; in no OpenAPI
 schema. Where the application's lifespan has not run, the request fails with a
 `TasksUninitializedError`.
-
-Since 0.1.0.
 """

@@ -46,8 +46,6 @@ class TasksPlugin(InitPlugin, ReceiveRoutePlugin):
     Raises:
         TypeError: A setting is of the wrong type.
         ValueError: A number is out of its range.
-
-    Since 0.1.0.
     """
 
     def __init__(self, **settings: Unpack[RunnerSettings]) -> None:

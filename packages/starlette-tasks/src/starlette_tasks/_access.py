@@ -22,7 +22,5 @@ def get_tasks(connection: AnyConnection) -> TasksScheduler:
 
     Raises:
         TasksUninitializedError: There are no tasks here; it says why.
-
-    Since 0.1.0.
     """
     return get_scheduler(connection.scope)

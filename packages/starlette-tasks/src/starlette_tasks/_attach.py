@@ -41,8 +41,6 @@ def add_tasks(app: Starlette, **settings: Unpack[RunnerSettings]) -> None:
         RuntimeError: The application has started already.
         TypeError: A setting is of the wrong type.
         ValueError: A number is out of its range.
-
-    Since 0.1.0.
     """
     if hasattr(app, _TASKS):
         add_again(settings)

@@ -31,8 +31,6 @@ class TaskStatus:
         error: The text of what it raised; ``None`` unless it failed.
         progress: What it has reported last, if anything.
         carrier: The name of the carrier whose engine has it; ``None`` for a task of this process.
-
-    Since 0.1.0.
     """
 
     id: str
@@ -45,10 +43,7 @@ class TaskStatus:
 
 
 class Carrier(ABC):
-    """Hands tasks over to an engine: those whose function is the engine's own task object.
-
-    Since 0.1.0.
-    """
+    """Hands tasks over to an engine: those whose function is the engine's own task object."""
 
     name: str
     """The carrier's name: in ids, logs and statuses. Unique among a runner's carriers."""

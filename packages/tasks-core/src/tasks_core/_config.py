@@ -37,8 +37,6 @@ class Retry(Protocol):
 
     ``stamina.AsyncRetryingCaller(attempts=3).on(httpx.TransportError)`` is one, and so are
     ``tenacity.AsyncRetrying(...)`` and any async function of this shape.
-
-    Since 0.1.0.
     """
 
     async def __call__(self, attempt: Callable[[], Awaitable[Any]], /) -> Any:  # noqa: ANN401
@@ -54,10 +52,7 @@ class Retry(Protocol):
 
 
 class TaskSettings(TypedDict, total=False):
-    """The settings of a task, as every ``.task(...)`` takes them: see `TaskConfig`.
-
-    Since 0.1.0.
-    """
+    """The settings of a task, as every ``.task(...)`` takes them: see `TaskConfig`."""
 
     name: str | None
     shield: bool | None
@@ -105,8 +100,6 @@ class TaskConfig:
     Raises:
         TypeError: A setting is of the wrong type, or cannot be called as it will be.
         ValueError: ``run_on`` is none of the three, or a number is out of its range.
-
-    Since 0.1.0.
     """
 
     name: str | None = None

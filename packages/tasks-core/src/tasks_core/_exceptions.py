@@ -7,10 +7,7 @@ from enum import Enum
 
 
 class TasksError(Exception):
-    """Base of all errors of tasks-core and its adapters.
-
-    Since 0.1.0.
-    """
+    """Base of all errors of tasks-core and its adapters."""
 
 
 class Missing(Enum):
@@ -61,10 +58,7 @@ class Missing(Enum):
 
 
 class TasksUninitializedError(TasksError, RuntimeError):
-    """Tasks were asked for where they cannot be had; it says why (contract 2.7, 5.6).
-
-    Since 0.1.0.
-    """
+    """Tasks were asked for where they cannot be had; it says why (contract 2.7, 5.6)."""
 
     def __init__(self, missing: Missing) -> None:
         super().__init__(missing)
@@ -75,10 +69,7 @@ class TasksUninitializedError(TasksError, RuntimeError):
 
 
 class MountedSettingsError(TasksError, RuntimeError):
-    """An application that is mounted in another one with tasks has settings of a runner (3.3).
-
-    Since 0.1.0.
-    """
+    """An application that is mounted in another one with tasks has settings of a runner (3.3)."""
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__(names)
@@ -93,10 +84,7 @@ class MountedSettingsError(TasksError, RuntimeError):
 
 
 class TasksAlreadyAddedError(TasksError, RuntimeError):
-    """Tasks were added to an application twice, with settings that would be lost (contract 5.7).
-
-    Since 0.1.0.
-    """
+    """Tasks were added to an application twice, with settings that would be lost (contract 5.7)."""
 
     def __str__(self) -> str:
         return (
@@ -106,10 +94,7 @@ class TasksAlreadyAddedError(TasksError, RuntimeError):
 
 
 class NoCurrentTaskError(TasksError, RuntimeError):
-    """`current_task` was called where no task is running.
-
-    Since 0.1.0.
-    """
+    """`current_task` was called where no task is running."""
 
     def __str__(self) -> str:
         return "No task is running here: call current_task() in a function that was scheduled."
@@ -130,10 +115,7 @@ class Closed(Enum):
 
 
 class RunnerClosedError(TasksError, RuntimeError):
-    """A task was scheduled on a runner that takes none (contract 5.4).
-
-    Since 0.1.0.
-    """
+    """A task was scheduled on a runner that takes none (contract 5.4)."""
 
     def __init__(self, name: str, closed: Closed) -> None:
         super().__init__(name, closed)
@@ -152,8 +134,6 @@ class TaskAborted(TasksError):  # noqa: N818 - the state's name, as in asyncio.C
 
     The original is its ``__cause__``. Error handlers and waiters get this ordinary exception in
     its place, so that nothing a task raises can end the application (contract 4.1).
-
-    Since 0.1.0.
     """
 
     def __init__(self, kind: str) -> None:
@@ -172,8 +152,6 @@ class TaskFailed(TasksError):  # noqa: N818 - the state's name
     Attributes:
         kind: The qualified name of the error's type.
         text: The error's text.
-
-    Since 0.1.0.
     """
 
     def __init__(self, kind: str, text: str) -> None:
@@ -189,8 +167,6 @@ class TaskTimedOut(TasksError, TimeoutError):  # noqa: N818 - as the built-in on
     """An attempt of a task took longer than its ``timeout`` (contract 9.1).
 
     Its cause says where the function was.
-
-    Since 0.1.0.
     """
 
     def __init__(self, name: str, timeout: float) -> None:
@@ -205,8 +181,6 @@ class BacklogFullError(TasksError, RuntimeError):
 
     Attributes:
         key: The key.
-
-    Since 0.1.0.
     """
 
     def __init__(self, name: str, key: str, shown: str, waiting: int) -> None:
@@ -225,8 +199,6 @@ class HandOverError(TasksError):
     """An engine has not confirmed that it has a task, and may have it all the same (8.7).
 
     Its cause is what the engine's client has raised, or a `TimeoutError`.
-
-    Since 0.1.0.
     """
 
     def __init__(self, name: str, carrier: str) -> None:
@@ -241,10 +213,7 @@ class HandOverError(TasksError):
 
 
 class TaskHandedOver(TasksError):  # noqa: N818 - the state's name
-    """`Task.wait` was called on a task that was handed over to an engine (contract 8.5).
-
-    Since 0.1.0.
-    """
+    """`Task.wait` was called on a task that was handed over to an engine (contract 8.5)."""
 
     def __init__(self, name: str, carrier: str) -> None:
         super().__init__(name, carrier)
@@ -258,10 +227,7 @@ class TaskHandedOver(TasksError):  # noqa: N818 - the state's name
 
 
 class TaskCancelled(TasksError):  # noqa: N818 - the state's name
-    """`Task.wait` was called on a task that was cancelled (contract 2.6).
-
-    Since 0.1.0.
-    """
+    """`Task.wait` was called on a task that was cancelled (contract 2.6)."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -271,10 +237,7 @@ class TaskCancelled(TasksError):  # noqa: N818 - the state's name
 
 
 class TaskSkipped(TasksError):  # noqa: N818 - the state's name
-    """`Task.wait` was called on a task that was skipped, for its request's outcome (contract 1.6).
-
-    Since 0.1.0.
-    """
+    """`Task.wait` was called on a task that its request's outcome has skipped (contract 1.6)."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)

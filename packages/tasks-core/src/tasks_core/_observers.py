@@ -33,8 +33,6 @@ class TaskObserver(Protocol):
     A context manager that it returns for *running* is entered in the task's own context, and left
     when all is over, the error handler included; with the error if the task has failed. Nothing
     that an observer raises reaches a task or another observer: it is logged (contract 11.3).
-
-    Since 0.1.0.
     """
 
     def __call__(self, task: Task, /) -> AbstractContextManager[object] | None:
@@ -167,8 +165,6 @@ class Updates(AsyncIterator[TaskRecord]):
     """The newest record of each task that has changed, as `TaskRegistry.updates` gives them.
 
     Also a context manager: leaving it closes it.
-
-    Since 0.1.0.
     """
 
     def __init__(self, most: int) -> None:

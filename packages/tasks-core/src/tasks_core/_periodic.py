@@ -52,8 +52,6 @@ class Periodic:
 
     Raises:
         TypeError: The function needs arguments, or something is not what it should be.
-
-    Since 0.1.0.
     """
 
     func: Callable[[], object]
@@ -91,8 +89,6 @@ class PeriodicTask:
             application's runner has started.
         last: The task of its last run; ``None`` before the first.
         paused: Whether its times pass without a run; to be set.
-
-    Since 0.1.0.
     """
 
     def __init__(self, periodic: Periodic, runner: TaskRunner) -> None:

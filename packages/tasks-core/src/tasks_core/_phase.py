@@ -6,10 +6,7 @@ from enum import IntEnum
 
 
 class Phase(IntEnum):
-    """A moment of a request; phases come in this order (contract 1).
-
-    Since 0.1.0.
-    """
+    """A moment of a request; phases come in this order (contract 1)."""
 
     IMMEDIATE = 0
     """While the route runs: a task begins as soon as it is scheduled."""

@@ -23,8 +23,6 @@ class Progress:
     Raises:
         TypeError: A count is no number, or the message no string.
         ValueError: A count is negative, infinite or not a number.
-
-    Since 0.1.0.
     """
 
     done: float
@@ -80,8 +78,6 @@ class TaskRecord:
         progress: The last `Progress` that it has reported, if any.
         attempt: Which attempt is made, or was the last, from 1; 0 before the first.
         carrier: The name of the carrier that hands it over; ``None`` if it runs in this process.
-
-    Since 0.1.0.
     """
 
     id: str

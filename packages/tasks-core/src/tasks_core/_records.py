@@ -63,10 +63,7 @@ def may_be_id(text: str) -> bool:
 
 
 class RecordStore(Protocol):
-    """Where records of tasks are kept; the stores of ``py-key-value-aio`` are such.
-
-    Since 0.1.0.
-    """
+    """Where records of tasks are kept; the stores of ``py-key-value-aio`` are such."""
 
     async def put(
         self,

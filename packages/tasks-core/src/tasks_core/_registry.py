@@ -29,8 +29,6 @@ class TaskRegistry:
 
     Iterating gives the tasks that live, in the order of their scheduling; ``len()`` is their
     number. All of it may be used from any thread.
-
-    Since 0.1.0.
     """
 
     def __init__(self, history: int, observers: Observers) -> None:

@@ -39,8 +39,6 @@ def get_scheduler(scope: Scope) -> TasksScheduler:
 
     Raises:
         TasksUninitializedError: There are no tasks here; it says why.
-
-    Since 0.1.0.
     """
     return found(scope.get(LAYER) or scope.get(KEY, Missing.ADDED))
 
@@ -65,8 +63,6 @@ async def serve(  # noqa: PLR0913, PLR0917 - an ASGI call and what it is to know
         send: The request's ``send``.
         scheduler: The request's scheduler.
         disconnects: As in `TasksMiddleware`.
-
-    Since 0.1.0.
     """
 
     async def watched_send(message: Message) -> None:
@@ -117,8 +113,6 @@ async def serve_route(app: ASGIApp, scope: Scope, receive: Receive, send: Send) 
         scope: The request's scope.
         receive: The request's ``receive``.
         send: The request's ``send``.
-
-    Since 0.1.0.
     """
     scheduler = scope.get(KEY)
     if not isinstance(scheduler, TasksScheduler):
@@ -148,8 +142,6 @@ def tell_failure(scope: Scope, error: BaseException) -> None:
     Args:
         scope: The request's scope.
         error: What was raised. A client that has gone is no failure (contract 1.7).
-
-    Since 0.1.0.
     """
     scheduler = scope.get(KEY)
     if isinstance(scheduler, TasksScheduler):

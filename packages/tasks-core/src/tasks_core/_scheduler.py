@@ -41,10 +41,7 @@ R = TypeVar("R")
 
 
 class Scheduler:
-    """Schedules tasks: `TasksScheduler`, `PhaseScheduler` and `TaskRunner` do.
-
-    Since 0.1.0.
-    """
+    """Schedules tasks: `TasksScheduler`, `PhaseScheduler` and `TaskRunner` do."""
 
     __slots__ = ()
 
@@ -138,8 +135,6 @@ class TasksScheduler(Scheduler):
 
     Raises:
         TasksUninitializedError: Another event loop runs here than the runner can use.
-
-    Since 0.1.0.
     """
 
     __slots__ = (
@@ -568,8 +563,6 @@ class PhaseScheduler(Scheduler):
     Attributes:
         phase: The phase.
         config: The settings of the tasks that it schedules, all layers merged.
-
-    Since 0.1.0.
     """
 
     __slots__ = ("_scheduler", "config", "phase")
@@ -615,8 +608,6 @@ def current_tasks() -> TasksScheduler:
 
     Raises:
         TasksUninitializedError: There are no tasks here; it says why.
-
-    Since 0.1.0.
     """
     return found(current.get(Missing.CONTEXT))
 

@@ -23,8 +23,6 @@ class RunnerSettings(TypedDict, total=False):
 
     `add_tasks`, plugins and middleware pass them on, so all mean what they mean here. Each raises
     a `TypeError` where it is of the wrong type, and a `ValueError` where it is out of its range.
-
-    Since 0.1.0.
     """
 
     config: TaskConfig | None

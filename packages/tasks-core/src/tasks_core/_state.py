@@ -6,10 +6,7 @@ from enum import StrEnum
 
 
 class TaskState(StrEnum):
-    """The states of a task (contract 2.6); the last five are final and never change.
-
-    Since 0.1.0.
-    """
+    """The states of a task (contract 2.6); the last five are final and never change."""
 
     PENDING = "pending"
     """It waits for its phase, for its turn, or for a thread."""

@@ -74,8 +74,6 @@ class Task(Generic[P, R_co]):
         args: Its positional arguments.
         config: The settings in force, all layers merged (contract 3.3).
         phase: The phase that the task was scheduled for.
-
-    Since 0.1.0.
     """
 
     __slots__ = (
@@ -583,8 +581,6 @@ def current_task() -> Task:
 
     Raises:
         NoCurrentTaskError: No task is running here.
-
-    Since 0.1.0.
     """
     task = current.get(None)
     if task is None:

@@ -12,10 +12,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Trigger(Protocol):
-    """Says when a periodic task runs; the triggers of APScheduler 3 are such.
-
-    Since 0.1.0.
-    """
+    """Says when a periodic task runs; the triggers of APScheduler 3 are such."""
 
     def get_next_fire_time(
         self, previous_fire_time: datetime | None, now: datetime, /
@@ -45,8 +42,6 @@ class Every:
     Raises:
         TypeError: One of them is no number.
         ValueError: The interval is not longer than zero.
-
-    Since 0.1.0.
     """
 
     days: float = 0
@@ -90,8 +85,6 @@ class Cron:
         TypeError: The expression is no string, or the time zone none.
         ValueError: The expression is none.
         ImportError: cronsim is not installed.
-
-    Since 0.1.0.
     """
 
     def __init__(self, expression: str, *, tz: tzinfo = UTC) -> None:

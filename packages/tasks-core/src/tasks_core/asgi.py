@@ -57,8 +57,6 @@ class TasksMiddleware:
     Raises:
         TypeError: A setting is of the wrong type.
         ValueError: A number is out of its range.
-
-    Since 0.1.0.
     """
 
     def __init__(
@@ -100,8 +98,6 @@ def add_again(settings: RunnerSettings) -> None:
 
     Raises:
         TasksAlreadyAddedError: There are settings.
-
-    Since 0.1.0.
     """
     if any(value is not None for value in settings.values()):
         raise TasksAlreadyAddedError

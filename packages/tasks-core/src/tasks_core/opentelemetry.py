@@ -34,8 +34,6 @@ class OpenTelemetryObserver:
             task was scheduled. Default: it is a child of that.
         tracer_provider: Default: the global one.
         meter_provider: Default: the global one.
-
-    Since 0.1.0.
     """
 
     def __init__(

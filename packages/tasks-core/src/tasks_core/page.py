@@ -51,8 +51,6 @@ class TasksPage:
 
     Args:
         allow: Who may see it: see `Allow`. There is no default.
-
-    Since 0.1.0.
     """
 
     def __init__(self, *, allow: Allow) -> None:

@@ -36,8 +36,6 @@ class CeleryCarrier(Carrier):
             backend there is none.
         name: See `Carrier`.
         timeout: See `Carrier`.
-
-    Since 0.1.0.
     """
 
     def __init__(self, app: Celery, *, name: str = "celery", timeout: float = 5.0) -> None:

@@ -33,8 +33,6 @@ class DocketCarrier(Carrier):
         docket: The docket.
         name: See `Carrier`.
         timeout: See `Carrier`.
-
-    Since 0.1.0.
     """
 
     needs_asyncio = True

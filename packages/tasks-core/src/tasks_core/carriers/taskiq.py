@@ -26,8 +26,6 @@ class TaskiqCarrier(Carrier):
             there is none.
         name: See `Carrier`.
         timeout: See `Carrier`.
-
-    Since 0.1.0.
     """
 
     needs_asyncio = True

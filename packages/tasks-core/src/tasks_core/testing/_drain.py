@@ -22,8 +22,6 @@ class TasksBlock(Block):
 
     Attributes:
         tasks: The block's tasks, in the order in which they were scheduled.
-
-    Since 0.1.0.
     """
 
     def __init__(self, timeout: float, *, raise_errors: bool, waits_in_requests: bool) -> None:
@@ -92,8 +90,6 @@ def drain(*, timeout: float = GUARD, raise_errors: bool = True) -> TasksBlock:
     Raises:
         TypeError: ``timeout`` is no number.
         ValueError: It is negative.
-
-    Since 0.1.0.
     """
     return TasksBlock(timeout, raise_errors=raise_errors, waits_in_requests=False)
 
@@ -113,7 +109,5 @@ def inline(*, timeout: float = GUARD, raise_errors: bool = True) -> TasksBlock:
     Raises:
         TypeError: ``timeout`` is no number.
         ValueError: It is negative.
-
-    Since 0.1.0.
     """
     return TasksBlock(timeout, raise_errors=raise_errors, waits_in_requests=True)

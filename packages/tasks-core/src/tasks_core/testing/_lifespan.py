@@ -34,8 +34,6 @@ async def lifespan(app: Callable[[Any, Any, Any], Awaitable[None]]) -> AsyncGene
         Exception: What the application has raised at its start-up or shutdown. If the block itself
             raises, that goes on as it is, and a failed shutdown is a note of it.
         RuntimeError: It has said that its start-up or shutdown failed.
-
-    Since 0.1.0.
     """
     backend = current_backend(thread_limit=1)
     await backend.open()

@@ -27,8 +27,6 @@ class RecordedTasks(Block):
 
     Attributes:
         tasks: The tasks that would have run, in that order.
-
-    Since 0.1.0.
     """
 
     def __init__(self, timeout: float) -> None:
@@ -120,8 +118,6 @@ class RecordedPhase:
     """Tasks of a phase, and with settings, among those that were recorded.
 
     It takes the form of what schedules such a task, ``tasks.after_route.task(name="mail")``.
-
-    Since 0.1.0.
     """
 
     def __init__(self, recorded: RecordedTasks, phase: Phase, config: TaskConfig) -> None:
@@ -184,7 +180,7 @@ class _Recorder(WatchedRunner):
         for task in tasks:
             if task._lives:
                 self._tasks.append(task)
-                self._skip(task, "tasks are recorded here, for a test", logging.INFO)
+                self._skip(task, "tasks are recorded here, for a test", logging.DEBUG)
 
 
 def record(*, timeout: float = GUARD) -> RecordedTasks:
@@ -201,7 +197,5 @@ def record(*, timeout: float = GUARD) -> RecordedTasks:
     Raises:
         TypeError: ``timeout`` is no number.
         ValueError: It is negative.
-
-    Since 0.1.0.
     """
     return RecordedTasks(timeout)
