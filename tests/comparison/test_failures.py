@@ -10,12 +10,27 @@ from typing import Any
 import anyio
 import pytest
 from aiojobs import Scheduler
+from apscheduler.events import EVENT_JOB_ERROR  # type: ignore[import-untyped]
+from apscheduler.schedulers.asyncio import (
+    AsyncIOScheduler,  # type: ignore[import-untyped]
+)
 from fastapi import FastAPI, HTTPException
-from fastapi_tasks import Task, TaskConfig, Tasks, TaskState, add_tasks
+from fastapi_taskflow import TaskManager, TaskStatus
+from fastapi_tasks import Every, Periodic, Task, TaskConfig, Tasks, TaskState, add_tasks
 from litestar.exceptions import HTTPException as LitestarHTTPException
 from litestar.exceptions import LitestarException
+from stamina import AsyncRetryingCaller
 
-from tests.comparison.ways import Stage, Way, background_tasks, each, litestar
+from tests.comparison.ways import (
+    Stage,
+    Way,
+    background_tasks,
+    each,
+    litestar,
+    managed,
+    scheduled,
+    taskflow,
+)
 from tests.conformance.driver import Exchange, serve
 
 pytestmark = pytest.mark.anyio
@@ -44,7 +59,15 @@ async def is_run(way: Way, *functions: Any, **stage_settings: Any) -> tuple[bool
         return ran.is_set(), exchange
 
 
-@each(ours=True, background_tasks=False, litestar=False, aiojobs=True, create_task=True)
+@each(
+    ours=True,
+    background_tasks=False,
+    litestar=False,
+    aiojobs=True,
+    create_task=True,
+    taskflow=True,
+    apscheduler=True,
+)
 async def test_one_fails(way: Way, fact: object) -> None:
     """One task fails, and the one that was scheduled after it runs or does not."""
     ran, _ = await is_run(way, fail)
@@ -140,6 +163,30 @@ async def test_told_create_task() -> None:
     assert [it["message"] for it in told] == ["Task exception was never retrieved"]
 
 
+async def test_told_taskflow(caplog: pytest.LogCaptureFixture) -> None:
+    """The manager knows it, by the task's id: nothing is logged, unless an observer does."""
+    manager = TaskManager()
+    async with serve(managed(Stage(fail), manager)) as server:
+        exchange = await server.request()
+    (record,) = manager.store.list()
+    assert record.status is TaskStatus.FAILED
+    assert not caplog.records
+    assert exchange.error is None
+
+
+async def test_told_apscheduler(caplog: pytest.LogCaptureFixture) -> None:
+    """One ERROR record of the executor, with the job's name; then listeners are called."""
+    heard = anyio.Event()
+    scheduler: Any = AsyncIOScheduler()
+    scheduler.add_listener(lambda _: heard.set(), EVENT_JOB_ERROR)
+    async with serve(scheduled(Stage(fail), scheduler)) as server:
+        await server.request()
+        await heard.wait()
+    (record,) = [it for it in caplog.records if it.levelno >= logging.ERROR]
+    assert (record.name, record.levelno) == ("apscheduler.executors.default", logging.ERROR)
+    assert "fail" in record.getMessage()
+
+
 async def raise_404() -> None:
     raise HTTPException(404)
 
@@ -148,7 +195,15 @@ async def raise_404_of_litestar() -> None:
     raise LitestarHTTPException(status_code=404)
 
 
-@each(ours=False, background_tasks=False, litestar=False, aiojobs=True, create_task=True)
+@each(
+    ours=False,
+    background_tasks=False,
+    litestar=False,
+    aiojobs=True,
+    create_task=True,
+    taskflow=False,
+    apscheduler=True,
+)
 async def test_route_raises(way: Way, fact: object) -> None:
     """The route schedules a task and raises: the task runs or does not."""
     raises = raise_404_of_litestar if way is litestar else raise_404
@@ -182,14 +237,22 @@ async def test_route_raises_ours(run_on: Any, caplog: pytest.LogCaptureFixture) 
         assert not caplog.records
 
 
-@each(ours=True, background_tasks=False, litestar=False, aiojobs=True, create_task=True)
+@each(
+    ours=True,
+    background_tasks=False,
+    litestar=False,
+    aiojobs=True,
+    create_task=True,
+    taskflow=False,
+    apscheduler=True,
+)
 async def test_client_leaves(way: Way, fact: object) -> None:
     """The server's `send` raises for the body, as ASGI 2.4 lets it: the task runs or does not."""
     ran, _ = await is_run(way, fails_from=1)
     assert ran is fact
 
 
-@pytest.mark.parametrize("way", [background_tasks, litestar])
+@pytest.mark.parametrize("way", [background_tasks, litestar, taskflow])
 async def test_client_leaves_in_silence(way: Way) -> None:
     """The server's `send` says nothing, as that of uvicorn: the task runs."""
     exchange = Exchange()
@@ -204,7 +267,7 @@ async def test_client_leaves_in_silence(way: Way) -> None:
         assert ran.is_set()
 
 
-@each(ours=1, background_tasks=1, litestar=1, aiojobs=1, create_task=1)
+@each(ours=1, background_tasks=1, litestar=1, aiojobs=1, create_task=1, apscheduler=1)
 async def test_retries(way: Way, fact: int) -> None:
     """A task that fails is called once."""
     calls = 0
@@ -216,3 +279,55 @@ async def test_retries(way: Way, fact: int) -> None:
 
     await is_run(way, fail_again)
     assert calls == fact
+
+
+async def test_retries_taskflow() -> None:
+    """One that is decorated is called again."""
+    calls = 0
+    manager = TaskManager()
+
+    @manager.task(retries=2)
+    async def fail_again() -> None:
+        nonlocal calls
+        calls += 1
+        raise Failure
+
+    async with serve(managed(Stage(fail_again), manager)) as server:
+        await server.request()
+    assert calls == 3
+
+
+async def test_retries_ours() -> None:
+    """Ours is called again by the caller of a library for that."""
+    calls = 0
+    ended = anyio.Event()
+    app = FastAPI()
+    add_tasks(app, config=TaskConfig(on_error=lambda task, error: ended.set()))
+
+    async def fail_again() -> None:
+        nonlocal calls
+        calls += 1
+        raise Failure
+
+    @app.get("/")
+    async def route(tasks: Tasks) -> None:
+        caller = AsyncRetryingCaller(attempts=3, wait_initial=0, wait_jitter=0).on(Failure)
+        tasks.after_response.task(retry=caller).schedule(fail_again)
+
+    async with serve(app) as server:
+        await server.request()
+        await ended.wait()
+    assert calls == 3
+
+
+async def test_clock_ours() -> None:
+    """Ours begins what is periodic, too."""
+    began = anyio.Event()
+    app = FastAPI()
+
+    async def work() -> None:
+        began.set()
+
+    add_tasks(app, periodic=[Periodic(work, Every(seconds=0.01))])
+    async with serve(app):
+        await began.wait()

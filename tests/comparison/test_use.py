@@ -10,8 +10,12 @@ import anyio
 import pytest
 from aiojobs import Scheduler
 from anyio.lowlevel import checkpoint
+from apscheduler.schedulers.asyncio import (
+    AsyncIOScheduler,  # type: ignore[import-untyped]
+)
 from fastapi import BackgroundTasks, FastAPI
 from fastapi.testclient import TestClient
+from fastapi_taskflow import TaskManager, TaskStatus
 from fastapi_tasks import (
     FastAPITasksUninitializedAppError,
     Tasks,
@@ -24,7 +28,7 @@ from litestar.background_tasks import BackgroundTask
 from litestar.testing import TestClient as LitestarTestClient
 from tasks_core import TaskCancelled
 
-from tests.comparison.ways import Stage, Way, each, litestar, nothing
+from tests.comparison.ways import Stage, Way, each, litestar, managed, nothing
 from tests.conformance.driver import GUARD, serve
 
 
@@ -105,7 +109,48 @@ async def test_handle_create_task() -> None:
         await task
 
 
-@each(ours=False, background_tasks=True, litestar=True, aiojobs=False, create_task=False)
+@pytest.mark.anyio
+async def test_handle_taskflow() -> None:
+    """`add_task` returns an id; the manager knows the state by it, and no result."""
+    manager = TaskManager()
+    async with serve(managed(Stage(nothing), manager)) as server:
+        await server.request()
+    (record,) = manager.store.list()
+    assert manager.store.get(record.task_id) is record
+    assert record.status is TaskStatus.SUCCESS
+    assert not hasattr(record, "result")
+
+
+@pytest.mark.anyio
+async def test_handle_apscheduler() -> None:
+    """A job can be removed before it begins; then the scheduler does not know it any more."""
+    scheduler: Any = AsyncIOScheduler()
+    scheduler.start()
+    began = anyio.Event()
+
+    async def work() -> None:
+        began.set()
+
+    try:
+        removed = scheduler.add_job(work)
+        removed.remove()
+        job = scheduler.add_job(work)
+        assert scheduler.get_job(job.id) is not None
+        await began.wait()
+        assert scheduler.get_job(job.id) is None
+    finally:
+        scheduler.shutdown()
+
+
+@each(
+    ours=False,
+    background_tasks=True,
+    litestar=True,
+    aiojobs=False,
+    create_task=False,
+    taskflow=True,
+    apscheduler=False,
+)
 def test_in_tests(way: Way, fact: object) -> None:
     """When a test client returns, the tasks of its request have ended, or run on."""
     answered = asyncio.Event()
@@ -148,7 +193,13 @@ def test_in_tests_ours() -> None:
 
 @pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
 @each(
-    ours=None, background_tasks=None, litestar=None, aiojobs=RuntimeError, create_task=RuntimeError
+    ours=None,
+    background_tasks=None,
+    litestar=None,
+    aiojobs=RuntimeError,
+    create_task=RuntimeError,
+    taskflow=RuntimeError,
+    apscheduler=RuntimeError,
 )
 def test_needs(way: Way, fact: type[Exception] | None) -> None:
     """It works on trio, or needs asyncio."""

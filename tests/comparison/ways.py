@@ -1,4 +1,4 @@
-"""One application, made in five ways to do something in the background.
+"""One application, made in seven ways to do something in the background.
 
 Its route schedules functions as users of that way do, and then ends as the test says. A dependency
 and the lifespan note when they close.
@@ -13,7 +13,11 @@ from typing import Any, Final, TypeAlias, cast
 
 import pytest
 from aiojobs import Scheduler
+from apscheduler.schedulers.asyncio import (
+    AsyncIOScheduler,  # type: ignore[import-untyped]
+)
 from fastapi import BackgroundTasks, Depends, FastAPI, Request
+from fastapi_taskflow import ManagedBackgroundTasks, TaskManager
 from fastapi_tasks import Tasks, add_tasks
 from litestar import Litestar, Response, get
 from litestar.background_tasks import BackgroundTask
@@ -131,10 +135,62 @@ def create_task(stage: Stage) -> ASGIApp:
     return app
 
 
+def apscheduler(stage: Stage) -> ASGIApp:
+    return scheduled(stage, AsyncIOScheduler())
+
+
+def scheduled(stage: Stage, scheduler: Any) -> ASGIApp:
+    """Return the application of a scheduler that is known."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
+        async with stage.lifespan(app):
+            scheduler.start()
+            yield
+            scheduler.shutdown()
+
+    app = FastAPI(lifespan=lifespan)
+
+    @app.get("/", dependencies=[Depends(stage.dependency)])
+    async def route() -> None:
+        for function in stage.functions:
+            scheduler.add_job(function)
+        await stage.route()
+
+    return app
+
+
+def taskflow(stage: Stage) -> ASGIApp:
+    return managed(stage, TaskManager())
+
+
+def managed(stage: Stage, manager: TaskManager) -> ASGIApp:
+    """Return the application of a manager that is known."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
+        async with stage.lifespan(app):
+            await manager.startup()
+            yield
+            await manager.shutdown()
+
+    app = FastAPI(lifespan=lifespan)
+    tasks = Depends(manager.get_tasks)
+
+    @app.get("/", dependencies=[Depends(stage.dependency)])
+    async def route(background: ManagedBackgroundTasks = tasks) -> None:
+        for function in stage.functions:
+            background.add_task(function)
+        await stage.route()
+
+    return app
+
+
 Way: TypeAlias = Callable[[Stage], ASGIApp]
 
 WAYS: Final[dict[str, Way]] = {
-    way.__name__: way for way in (ours, background_tasks, litestar, aiojobs, create_task)
+    way.__name__: way
+    for way in (ours, background_tasks, litestar, taskflow, aiojobs, create_task, apscheduler)
 }
 
 
