@@ -14,16 +14,12 @@ import pytest
 from aiojobs import Scheduler
 from anyio import from_thread, to_thread
 from anyio.to_thread import current_default_thread_limiter
-from apscheduler.schedulers.asyncio import (
-    AsyncIOScheduler,  # type: ignore[import-untyped]
-)
 from fastapi import BackgroundTasks, Depends, FastAPI
-from fastapi_taskflow import ManagedBackgroundTasks, TaskManager
 from fastapi_tasks import Tasks, add_tasks
 from litestar import Litestar, Response, get
 from litestar.background_tasks import BackgroundTask
 
-from tests.comparison.ways import Stage, Way, each
+from tests.comparison.ways import AsyncIOScheduler, Stage, TaskManager, Way, each
 from tests.conformance.driver import GUARD, serve
 
 pytestmark = pytest.mark.anyio
@@ -167,7 +163,7 @@ async def test_sync_routes_taskflow() -> None:
     tasks = Depends(manager.get_tasks)
 
     @app.get("/")
-    def route(background: ManagedBackgroundTasks = tasks) -> None:
+    def route(background: Any = tasks) -> None:
         background.add_task(work)
 
     async with serve(app) as server:
@@ -178,7 +174,7 @@ async def test_sync_routes_taskflow() -> None:
 async def test_sync_routes_apscheduler() -> None:
     """A scheduler takes jobs from any thread."""
     ran = anyio.Event()
-    scheduler: Any = AsyncIOScheduler()
+    scheduler = AsyncIOScheduler()
 
     async def work() -> None:
         ran.set()
@@ -352,7 +348,7 @@ async def test_arguments_taskflow() -> None:
     tasks = Depends(manager.get_tasks)
 
     @app.get("/")
-    async def route(background: ManagedBackgroundTasks = tasks) -> None:
+    async def route(background: Any = tasks) -> None:
         background.add_task(takes_one, 1, 2)
 
     async with serve(app) as server:
@@ -365,7 +361,7 @@ async def test_arguments_taskflow() -> None:
 
 async def test_arguments_apscheduler() -> None:
     """It is no type error, and a `ValueError` in the route: a 500."""
-    scheduler: Any = AsyncIOScheduler()
+    scheduler = AsyncIOScheduler()
     app = FastAPI()
 
     @app.get("/")

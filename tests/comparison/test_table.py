@@ -31,8 +31,8 @@ def tables(page: Path) -> list[list[list[str]]]:
 
 
 def shown_by() -> list[tuple[str, str]]:
-    """Return the names of the ways and what shows a cell of theirs."""
-    return [(row[0], row[-1]) for table in tables(PAGE) for row in table[1:]]
+    """Return the names of the ways and what shows an answer of theirs, which is folded."""
+    return re.findall(r"^ {4}- (.+?): (.+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
 
 
 def test_tables_agree() -> None:
@@ -58,7 +58,9 @@ def collected() -> set[str]:
 def test_what_shows_a_cell() -> None:
     """Each cell names tests that exist, and each test is named; those of queues have a link."""
     named = set[str]()
-    for way, cell in shown_by():
+    shown = shown_by()
+    assert [way for way, _ in shown] == [row[0] for table in tables(PAGE) for row in table[1:]]
+    for way, cell in shown:
         names = re.findall(r"`([^`]+)`", cell)
         if way in QUEUES:
             assert re.fullmatch(rf"\[documentation\]\({QUEUES[way]}.*\)", cell)

@@ -10,12 +10,13 @@ import pytest
 from anyio import from_thread
 from anyio.lowlevel import checkpoint
 from fastapi import BackgroundTasks, Depends, FastAPI
-from fastapi_taskflow import QueueConfig, TaskManager
 from fastapi_tasks import TaskConfig, Tasks, add_tasks
 from tasks_core.asgi import ASGIApp
 
 from tests.comparison.ways import (
+    QueueConfig,
     Stage,
+    TaskManager,
     Way,
     aiojobs,
     apscheduler,
@@ -215,7 +216,7 @@ async def test_at_a_time_of_many(way: Way, fact: int) -> None:
 
 async def most_at_a_time(way: Callable[[Stage], ASGIApp], tasks: int) -> int:
     """Return how many of a request's tasks run before one of them has ended."""
-    running = 0
+    running = most = 0
     release = anyio.Event()
 
     async def work() -> None:

@@ -9,21 +9,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from importlib import import_module
 from typing import Any, Final, TypeAlias, cast
 
 import pytest
 from aiojobs import Scheduler
-from apscheduler.schedulers.asyncio import (
-    AsyncIOScheduler,  # type: ignore[import-untyped]
-)
 from fastapi import BackgroundTasks, Depends, FastAPI, Request
-from fastapi_taskflow import ManagedBackgroundTasks, TaskManager
 from fastapi_tasks import Tasks, add_tasks
 from litestar import Litestar, Response, get
 from litestar.background_tasks import BackgroundTask
 from litestar.background_tasks import BackgroundTasks as LitestarBackgroundTasks
 from litestar.di import NamedDependency, Provide
 from tasks_core.asgi import ASGIApp, Message
+
+# Both have no types that are complete: what is theirs is `Any`.
+AsyncIOScheduler: Final[Any] = import_module("apscheduler.schedulers.asyncio").AsyncIOScheduler
+QueueConfig: Final[Any] = import_module("fastapi_taskflow").QueueConfig
+TaskManager: Final[Any] = import_module("fastapi_taskflow").TaskManager
 
 Function: TypeAlias = Callable[[], Any]
 
@@ -164,7 +166,7 @@ def taskflow(stage: Stage) -> ASGIApp:
     return managed(stage, TaskManager())
 
 
-def managed(stage: Stage, manager: TaskManager) -> ASGIApp:
+def managed(stage: Stage, manager: Any) -> ASGIApp:
     """Return the application of a manager that is known."""
 
     @asynccontextmanager
@@ -178,7 +180,7 @@ def managed(stage: Stage, manager: TaskManager) -> ASGIApp:
     tasks = Depends(manager.get_tasks)
 
     @app.get("/", dependencies=[Depends(stage.dependency)])
-    async def route(background: ManagedBackgroundTasks = tasks) -> None:
+    async def route(background: Any = tasks) -> None:
         for function in stage.functions:
             background.add_task(function)
         await stage.route()
