@@ -71,8 +71,10 @@ def messages_of(path: Path) -> Iterator[Message]:
         elif isinstance(node, ast.FunctionDef) and node.name in calls:
             for it in ast.walk(node):
                 if isinstance(it, ast.Return) and it.value:
-                    call = isinstance(it.value, ast.Call) and it.value.args
-                    text = said(it.value.args[0] if call else it.value)
+                    value = it.value
+                    if isinstance(value, ast.Call) and value.args:
+                        value = value.args[0]
+                    text = said(value)
                     if not re.fullmatch(r"{[^{}]*}", text):
                         yield Message(path.name, it.lineno, calls[node.name], text)
         elif isinstance(node, ast.ClassDef):

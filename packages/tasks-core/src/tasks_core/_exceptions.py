@@ -125,7 +125,8 @@ class Closed(Enum):
         "in this process, or schedule in that one."
     )
     LOOP_ENDED = (
-        "the event loop on which it was to run has ended, without leaving the task runner first."
+        "the event loop on which it was to run has ended, without leaving the task runner first: "
+        "end the lifespan before the loop."
     )
 
 
