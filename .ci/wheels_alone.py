@@ -27,12 +27,12 @@ PACKAGES = [
     ("litestar-tasks", ["anyio", "litestar"], ["tasks-core"]),
 ]
 
-# Nothing but a framework and anyio is there, so the plugin, for pytest, may not be imported, and
-# neither the carriers, for engines.
+# Nothing but a framework and anyio is there, so what is for others may not be imported: the plugin,
+# for pytest; the carriers, for engines; the observer for OpenTelemetry.
 IMPORTS = """
 import pkgutil, {module} as package
 for found in pkgutil.walk_packages(package.__path__, "{module}."):
-    if found.name != "tasks_core._pytest_plugin" and "tasks_core.carriers." not in found.name:
+    if not found.name.startswith(("tasks_core._pytest", "tasks_core.carriers.", "tasks_core.open")):
         __import__(found.name)
 print(package.__file__)
 """

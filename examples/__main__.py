@@ -28,6 +28,9 @@ PROGRAMS: Final = {
     "webhooks-starlette": "examples.webhooks.starlette_app",
     "webhooks-litestar": "examples.webhooks.litestar_app",
     "webhook-receiver": "examples.webhooks.receiver",
+    "periodic": "examples.periodic.fastapi_app",
+    "periodic-starlette": "examples.periodic.starlette_app",
+    "periodic-litestar": "examples.periodic.litestar_app",
     "failures": "examples.failures",
     "payments": "examples.payments",
     "error-tracking": "examples.error_tracking",
@@ -36,6 +39,9 @@ PROGRAMS: Final = {
     "manager": "examples.manager",
     "auditor": "examples.auditor",
     "live": "examples.live",
+    "video": "examples.video",
+    "queue": "examples.task_queue.docket_app",
+    "queue-taskiq": "examples.task_queue.taskiq_app",
 }
 """The programs by name: modules with an `app`."""
 

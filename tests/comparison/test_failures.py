@@ -9,12 +9,13 @@ from typing import Any
 
 import anyio
 import pytest
+import stamina
 from aiojobs import Scheduler
+from anyio import from_thread
 from fastapi import FastAPI, HTTPException
-from fastapi_tasks import Every, Periodic, Task, TaskConfig, Tasks, TaskState, add_tasks
+from fastapi_tasks import Task, TaskConfig, Tasks, TaskState, add_tasks
 from litestar.exceptions import HTTPException as LitestarHTTPException
 from litestar.exceptions import LitestarException
-from stamina import AsyncRetryingCaller
 
 from tests.comparison.ways import (
     AsyncIOScheduler,
@@ -119,6 +120,24 @@ async def test_told_ours(caplog: pytest.LogCaptureFixture) -> None:
     assert record.exc_info is not None
     assert record.exc_info[1] is error
     assert exchange.error is None
+
+
+async def test_told_observers() -> None:
+    """Ours: an observer hears of every task, also of one that the request has cut."""
+    told: list[str] = []
+    app = FastAPI()
+    add_tasks(app, observers=[lambda task: told.append(f"{task.name} {task.state}")])
+
+    @app.get("/")
+    async def route(tasks: Tasks) -> None:
+        tasks.task(name="mail").schedule(fail)
+        tasks.after_response.task(name="index").schedule(fail)
+        raise HTTPException(409)
+
+    async with serve(app) as server:
+        await server.request()
+    assert told[:2] == ["mail pending", "index pending"]
+    assert sorted(told[2:]) == ["index skipped", "mail failed", "mail running"]
 
 
 @each(background_tasks=Failure, litestar=LitestarException)
@@ -300,36 +319,26 @@ async def test_retries_taskflow() -> None:
 
 
 async def test_retries_ours() -> None:
-    """Ours is called again by the caller of a library for that."""
+    """Ours: by stamina's caller, as a setting of the application."""
     calls = 0
-    ended = anyio.Event()
-    app = FastAPI()
-    add_tasks(app, config=TaskConfig(on_error=lambda task, error: ended.set()))
+    done = anyio.Event()
 
-    async def fail_again() -> None:
+    def fail_at_first() -> None:
         nonlocal calls
         calls += 1
-        raise Failure
+        if calls < 3:
+            raise Failure
+        from_thread.run_sync(done.set)
+
+    retry = stamina.AsyncRetryingCaller(wait_initial=0, wait_jitter=0).on(Failure)
+    app = FastAPI()
+    add_tasks(app, config=TaskConfig(retry=retry))
 
     @app.get("/")
     async def route(tasks: Tasks) -> None:
-        caller = AsyncRetryingCaller(attempts=3, wait_initial=0, wait_jitter=0).on(Failure)
-        tasks.after_response.task(retry=caller).schedule(fail_again)
+        tasks.after_response.schedule(fail_at_first)
 
     async with serve(app) as server:
         await server.request()
-        await ended.wait()
+        await done.wait()
     assert calls == 3
-
-
-async def test_clock_ours() -> None:
-    """Ours begins what is periodic, too."""
-    began = anyio.Event()
-    app = FastAPI()
-
-    async def work() -> None:
-        began.set()
-
-    add_tasks(app, periodic=[Periodic(work, Every(seconds=0.01))])
-    async with serve(app):
-        await began.wait()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import anyio
 import pytest
-from anyio import from_thread
+from anyio import from_thread, to_thread
 from anyio.lowlevel import checkpoint
 from fastapi import BackgroundTasks, Depends, FastAPI
 from fastapi_tasks import TaskConfig, Tasks, add_tasks
@@ -214,9 +214,9 @@ async def test_at_a_time_of_many(way: Way, fact: int) -> None:
     assert most == fact
 
 
-async def most_at_a_time(way: Callable[[Stage], ASGIApp], tasks: int) -> int:
-    """Return how many of a request's tasks run before one of them has ended."""
-    running = most = 0
+async def test_at_a_time_in_queues_of_taskflow() -> None:
+    """In a queue of fastapi-taskflow as many run as it allows."""
+    running = 0
     release = anyio.Event()
 
     async def work() -> None:
@@ -224,38 +224,48 @@ async def most_at_a_time(way: Callable[[Stage], ASGIApp], tasks: int) -> int:
         running += 1
         await release.wait()
 
-    async with serve(way(Stage(*[work] * tasks))) as server, anyio.create_task_group() as requests:
-        requests.start_soon(server.request)
+    manager = TaskManager(queues={"default": QueueConfig(concurrency=2)})
+    async with serve(managed(Stage(work, work, work), manager)) as server:
+        await server.request()
         await anyio.wait_all_tasks_blocked()
-        most = running
+        assert running == 2
         release.set()
-    return most
 
 
-async def test_at_a_time_in_queues_of_taskflow() -> None:
-    """In a queue of fastapi-taskflow as many run as it allows."""
+async def test_at_a_time_with_a_limit() -> None:
+    """Of ten tasks of five requests three run, in ours with that limit, sync or async."""
+    running: list[str] = []
+    release, three = threading.Event(), anyio.Event()
 
-    def way(stage: Stage) -> ASGIApp:
-        return managed(stage, TaskManager(queues={"default": QueueConfig(concurrency=2)}))
+    def note(kind: str) -> None:
+        running.append(kind)
+        if len(running) == 3:
+            three.set()
 
-    assert await most_at_a_time(way, 3) == 2
+    async def work() -> None:
+        note("async")
+        await to_thread.run_sync(release.wait, GUARD)
 
+    def work_in_thread() -> None:
+        from_thread.run_sync(note, "sync")
+        release.wait(GUARD)
 
-async def test_at_a_time_ours_as_limited() -> None:
-    """With a limit as many of ours run as it says."""
+    app = FastAPI()
+    add_tasks(app, config=TaskConfig(key="all", limit=3, shield=True))
 
-    def way(stage: Stage) -> ASGIApp:
-        app = FastAPI()
-        add_tasks(app, config=TaskConfig(limit=2))
+    @app.get("/")
+    async def route(tasks: Tasks) -> None:
+        tasks.schedule(work)
+        tasks.schedule(work_in_thread)
 
-        @app.get("/")
-        async def route(tasks: Tasks) -> None:
-            for function in stage.functions:
-                tasks.after_response.schedule(function)
-
-        return app
-
-    assert await most_at_a_time(way, 3) == 2
+    async with serve(app) as server:
+        for _ in range(5):
+            await server.request()
+        await three.wait()
+        await anyio.wait_all_tasks_blocked()
+        assert sorted(running) == ["async", "async", "sync"]
+        release.set()
+    assert len(running) == 10
 
 
 async def test_at_a_time_of_sync_functions() -> None:

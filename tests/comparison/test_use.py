@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Iterable
+from inspect import signature
+from threading import Event
 from typing import Any
 
 import anyio
@@ -13,7 +16,10 @@ from anyio.lowlevel import checkpoint
 from fastapi import BackgroundTasks, FastAPI
 from fastapi.testclient import TestClient
 from fastapi_tasks import (
+    Every,
     FastAPITasksUninitializedAppError,
+    Periodic,
+    RunnerSettings,
     Tasks,
     TaskState,
     add_tasks,
@@ -29,12 +35,19 @@ from tests.comparison.ways import (
     Stage,
     TaskManager,
     Way,
+    aiojobs,
+    apscheduler,
+    background_tasks,
+    create_task,
     each,
     litestar,
     managed,
     nothing,
+    ours,
+    taskflow,
 )
 from tests.conformance.driver import GUARD, serve
+from tests.tasks_core.store import Store
 
 
 @pytest.mark.anyio
@@ -74,6 +87,28 @@ async def test_handle_ours() -> None:
             started = await server.request()
             task_id = started.body.decode().strip('"')
             assert (await server.request(f"/{end}/{task_id}")).error is None
+
+
+@pytest.mark.anyio
+async def test_handle_ours_of_another_process() -> None:
+    """With a store, another process finds it by its id, too."""
+    app, other = FastAPI(), FastAPI()
+    store = Store()
+    add_tasks(app, records=store)
+    add_tasks(other, records=store)
+
+    @app.get("/")
+    async def start(tasks: Tasks) -> str:
+        return tasks.schedule(anyio.sleep_forever).id
+
+    @other.get("/{task_id}")
+    async def cancel(tasks: Tasks, task_id: str) -> bool:
+        status = await tasks.status(task_id)
+        return status is not None and await tasks.cancel(task_id)
+
+    async with serve(app) as server, serve(other) as another:
+        task_id = (await server.request()).body.decode().strip('"')
+        assert (await another.request(f"/{task_id}")).body == b"true"
 
 
 def test_handle_background_tasks() -> None:
@@ -194,6 +229,44 @@ def test_in_tests_ours() -> None:
     with TestClient(app) as client, drain():
         client.get("/")
     assert ended == ["work"]
+
+
+NAMES: dict[Way, Iterable[str]] = {
+    ours: RunnerSettings.__annotations__,
+    background_tasks: dir(BackgroundTasks),
+    litestar: signature(BackgroundTask).parameters,
+    aiojobs: [*dir(Scheduler), *signature(Scheduler.spawn).parameters],
+    create_task: signature(asyncio.create_task).parameters,
+    taskflow: signature(TaskManager.schedule).parameters,
+    apscheduler: signature(AsyncIOScheduler.add_job).parameters,
+}
+"""What each can be told."""
+
+
+@each(
+    ours=True,
+    background_tasks=False,
+    litestar=False,
+    aiojobs=False,
+    create_task=False,
+    taskflow=True,
+    apscheduler=True,
+)
+def test_by_the_clock(way: Way, fact: object) -> None:
+    """It can be told when to run something, or cannot."""
+    assert (
+        bool({"at", "cron", "every", "interval", "periodic", "trigger"}.intersection(NAMES[way]))
+        is fact
+    )
+
+
+def test_by_the_clock_ours() -> None:
+    """A function runs at its moments."""
+    ran = Event()
+    app = FastAPI()
+    add_tasks(app, periodic=[Periodic(ran.set, Every(seconds=0.01))])
+    with TestClient(app):
+        assert ran.wait(GUARD)
 
 
 @pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")

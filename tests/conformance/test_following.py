@@ -42,6 +42,7 @@ from tests.conformance.harness import (
     Text,
     build,
 )
+from tests.tasks_core.store import Store
 
 pytestmark = [pytest.mark.anyio, pytest.mark.alike]
 
@@ -777,3 +778,25 @@ async def test_a_failure_is_raised_to_each_who_waits(
     assert caught == [error] * 5
     ours = [record for record in caplog.records if record.name == "tasks_core"]
     assert [record.levelname for record in ours] == ["ERROR"]
+
+
+async def test_in_another_process(harness: Harness) -> None:
+    """7.6 With a store that both share, another application finds, follows and cancels a task."""
+    desk, store = Desk(), Store()
+    seen: list[TaskState] = []
+
+    async def stop(tasks: TasksScheduler) -> None:
+        task_id = desk.ids[-1]
+        assert tasks.get(task_id) is None
+        async for status in tasks.follow(task_id):
+            seen.append(status.state)
+            if status.state is TaskState.RUNNING and len(seen) == 1:
+                assert await tasks.cancel(task_id)
+
+    here = build(harness, desk.schedule(desk.work, Phase.IMMEDIATE), records=store)
+    there = build(harness, stop, records=store)
+    async with serve(here) as server, serve(there) as another:
+        await server.request(method="POST")
+        await store.until_state(desk.ids[-1], "running")
+        assert (await another.request()).error is None
+    assert seen == [TaskState.RUNNING, TaskState.CANCELLED]

@@ -11,6 +11,8 @@ import pytest
 import starlette_tasks
 import tasks_core
 import tasks_core.asgi
+import tasks_core.opentelemetry
+import tasks_core.page
 import tasks_core.testing
 
 from tests.docs.programs import ROOT
@@ -27,6 +29,8 @@ ASGI_TYPES = {"ASGIApp", "Message", "Receive", "Scope", "Send"}
         starlette_tasks,
         tasks_core,
         tasks_core.asgi,
+        tasks_core.opentelemetry,
+        tasks_core.page,
         tasks_core.testing,
     ],
     ids=lambda module: module.__name__,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from importlib.util import find_spec
+from collections.abc import Callable, Iterator
+from os import environ
 from pathlib import Path
 from shutil import which
 from typing import TypeAlias, cast
@@ -12,28 +12,32 @@ import pytest
 
 from tests.engines.processes import ENGINES, Engine, Redis, Shop
 
-PACKAGES = {"celery": "celery", "taskiq": "taskiq_redis", "docket": "docket"}
-INSTALLED = [name for name, package in PACKAGES.items() if find_spec(package) is not None]
+NAMED = environ.get("ENGINE", "").split(",")
+"""What this run is about: one engine in each of the environments `engines` of hatch.toml."""
+CHOSEN = [name for name in ENGINES if name in NAMED]
+"""Those of them that have a carrier."""
 
 Open: TypeAlias = Callable[..., Shop]
-Record: TypeAlias = Callable[[str, object], None]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a redis-server, where there is none."""
-    if which("redis-server") is None:
-        skip = pytest.mark.skip(reason="no redis-server is installed here")
-        for item in items:
-            if item.path.is_relative_to(Path(__file__).parent):
-                item.add_marker(skip)
+    """Skip what is not about the chosen engine, and what needs a redis-server that is not there."""
+    for item in items:
+        if not item.path.is_relative_to(Path(__file__).parent):
+            continue
+        is_dbos = item.path.stem == "test_dbos"
+        if not ("dbos" in NAMED if is_dbos else CHOSEN):
+            reason = "`hatch run engines:test` runs these, one engine at a time"
+        elif not is_dbos and which("redis-server") is None:
+            reason = "no redis-server is installed here"
+        else:
+            continue
+        item.add_marker(pytest.mark.skip(reason=reason))
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in INSTALLED],
-)
+@pytest.fixture(scope="module", params=CHOSEN or ENGINES)
 def engine(request: pytest.FixtureRequest) -> Engine:
-    """Run the test on each engine that is installed."""
+    """Run the test on each engine that is chosen."""
     return ENGINES[request.param]
 
 
@@ -66,10 +70,6 @@ def open_shop(engine: Engine, tmp_path: Path) -> Open:
     return open_shop
 
 
-# For each fault and engine, what came out.
-_table = pytest.StashKey[dict[str, dict[str, str]]]()
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.getgroup("engines").addoption(
         "--faults-table",
@@ -80,40 +80,50 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_table] = {}
+    path: Path | None = config.getoption("faults_table", None)
+    if path is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Table(path))
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item,
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
-    outcome = dict(item.user_properties).get("outcome")
-    if report.when == "call" and outcome is not None and isinstance(item, pytest.Function):
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Note the fault and the engine."""
+    if isinstance(item, pytest.Function) and item.path.stem == "test_faults":
         sentence = str(cast("object", item.obj).__doc__).partition("\n")[0]
-        row = item.config.stash[_table].setdefault(sentence, {})
-        row[item.callspec.id] = str(outcome) if report.passed else "✗"
-    return report
+        number, _, fault = sentence.rstrip(".").partition(": ")
+        engine = str(item.callspec.params["engine"])
+        item.user_properties.append(("fault", (f"{fault} ({number})", engine)))
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    path: Path | None = session.config.getoption("faults_table", None)
-    if path is not None:
-        path.write_text(_markdown(session.config.stash[_table]), encoding="utf-8")
+class _Table:
+    """For each fault and engine, what came out, in words.
 
+    Where several processes run the tests, this is in the one that collects their reports.
+    """
 
-def _markdown(table: dict[str, dict[str, str]]) -> str:
-    lines = [
-        "# Faults of engines",
-        "",
-        "What each test of `tests/engines/test_faults.py` came to on each engine: made by the",
-        "tests' own run, `hatch run docs:faults`. [Outgrowing the process](outgrowing.md) says",
-        "what it means.",
-        "",
-        f"| Fault | {' | '.join(INSTALLED)} |",
-        "| --- |" + " --- |" * len(INSTALLED),
-    ]
-    for fault, row in table.items():
-        cells = " | ".join(row.get(name, "n/a") for name in INSTALLED)
-        lines.append(f"| {fault} | {cells} |")
-    return "\n".join(lines) + "\n"
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._cells: dict[str, dict[str, str]] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        properties = dict(report.user_properties)
+        if "fault" in properties and (report.when == "call" or not report.passed):
+            fault, engine = cast("tuple[str, str]", properties["fault"])
+            words = {"passed": properties.get("outcome", "✓"), "skipped": "n/a"}
+            outcome = str(words.get(report.outcome, "✗"))
+            self._cells.setdefault(fault, {})[engine] = outcome
+
+    def pytest_sessionfinish(self) -> None:
+        lines = [
+            "# Faults of engines",
+            "",
+            "What each test of `tests/engines/test_faults.py` came to on each engine: made by the",
+            "tests' own run, `hatch run docs:faults`, on one machine at one time. In",
+            "[Outgrowing the process](outgrowing.md#what-fails) is what it means.",
+            "",
+            f"| Fault | {' | '.join(name.title() for name in CHOSEN)} |",
+            "| --- |" + " --- |" * len(CHOSEN),
+        ]
+        for fault in sorted(self._cells):
+            cells = " | ".join(self._cells[fault].get(name, "-") for name in CHOSEN)
+            lines.append(f"| {fault} | {cells} |")
+        self._path.write_text("\n".join(lines) + "\n", encoding="utf-8")

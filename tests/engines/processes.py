@@ -17,6 +17,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final, Self
 
+from redis import Redis as RedisClient
+
 from tests.servers.server import ROOT, Server
 
 GUARD: Final = 60.0
@@ -40,7 +42,7 @@ class Process:
         with log.open("wb") as output:
             self.process: Final = subprocess.Popen(
                 command,
-                cwd=log.parent,
+                cwd=ROOT,
                 env=os.environ | (environment or {}) | {"PYTHONPATH": path},
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -57,11 +59,6 @@ class Process:
         """End it, and all that it has started, at once."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)  # the session is ours
-        self.process.wait(GUARD)
-
-    def stop(self) -> None:
-        """Ask it to end, and wait."""
-        self.process.terminate()
         self.process.wait(GUARD)
 
     def send_signal(self, number: int) -> None:
@@ -135,6 +132,12 @@ class Engine:
     """Whether it can tell an id of nobody from a task that waits."""
     shows_running: bool = True
     """Whether it says of a task that it runs."""
+    retries: bool = True
+    """Whether its client can be told to try again, where Redis is away."""
+    forgets: bool = True
+    """Whether its worker can be told for how long results are kept."""
+    recovers: bool = True
+    """Whether a worker finds by itself what another one has left behind."""
 
     @property
     def app(self) -> str:
@@ -165,6 +168,7 @@ ENGINES: Final = {
             ),
             lambda client: client.xlen("taskiq"),
             shows_running=False,
+            recovers=False,
         ),
         Engine(
             "docket",
@@ -175,6 +179,8 @@ ENGINES: Final = {
             ),
             lambda client: client.xlen("shop:stream"),
             knows_unknown=True,
+            retries=False,
+            forgets=False,
         ),
     )
 }
@@ -234,6 +240,16 @@ class Shop:
         self._workers.append(worker)
         return worker
 
+    def kill(self, worker: Process) -> None:
+        """End a worker, with all its processes, at once."""
+        self._workers.remove(worker)
+        worker.kill()
+
+    def queued(self) -> int:
+        """Return how many tasks have been sent, or wait: each engine counts as it does."""
+        with RedisClient.from_url(self.redis) as client:  # pyright: ignore[reportUnknownMemberType] - its options
+            return self.engine.queued(client)
+
     def logs(self) -> str:
         """Return all that was logged, for who looks why a test has failed."""
         return "\n".join([self.server.log(), *(worker.log() for worker in self._workers)])
@@ -282,6 +298,7 @@ class Shop:
         found: list[dict[str, Any] | None] = []
 
         def look() -> bool:
+            self._check_workers()
             found.append(self.status(task_id))
             return found[-1] is not None and found[-1]["state"] in states
 
@@ -295,11 +312,21 @@ class Shop:
 
     def wait_for(self, beginning: str, times: int = 1) -> list[str]:
         """Wait until something that begins so was said so often."""
+
+        def look() -> bool:
+            self._check_workers()
+            return len(self.said(beginning)) >= times
+
         wait_until(
-            lambda: len(self.said(beginning)) >= times,
+            look,
             lambda: f"never said: {beginning}, only {self.server.said}\n{self.logs()}",
         )
         return self.said(beginning)
+
+    def _check_workers(self) -> None:
+        """Fail at once where a worker has ended by itself."""
+        for worker in self._workers:
+            assert worker.process.poll() is None, worker.log()
 
 
 __all__ = ["ENGINES", "GUARD", "Engine", "Process", "Redis", "RemoteDisconnected", "Shop"]

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from threading import Condition
 
 import pytest
+
+# Programs with an engine run alone here; tests/engines starts them with Redis and a worker.
+os.environ["REDIS_URL"] = ""
 
 GUARD = 60.0
 """Seconds after which something that should have happened counts as missing."""

@@ -1,4 +1,4 @@
-"""Opens the page of examples/live.py in a headless browser, for its test and for the docs' picture.
+"""Opens a page of tasks in a headless browser, for its tests and for the docs' picture.
 
 `hatch run docs:picture` makes the picture.
 """
@@ -27,9 +27,15 @@ DRIVER: Final = which("chromedriver")
 
 
 class Page:
-    """The page in a browser."""
+    """The page in a browser.
 
-    def __init__(self, browser: Chrome, address: str) -> None:
+    Args:
+        browser: The browser.
+        address: The page's address, or that of one that has it in a frame.
+        framed: Whether it is in a frame.
+    """
+
+    def __init__(self, browser: Chrome, address: str, *, framed: bool = False) -> None:
         self.browser: Final = browser
         self._wait = WebDriverWait(
             browser,
@@ -37,8 +43,15 @@ class Page:
             poll_frequency=0.05,
             ignored_exceptions=[NoSuchElementException, StaleElementReferenceException],
         )
+        self._framed = framed
         browser.get(address)
-        self._wait.until(lambda _: self._find("#connection").text == "connected")
+        self.enter()
+
+    def enter(self) -> None:
+        """Look at the page, which is in its frame, and wait until it is connected."""
+        if self._framed:
+            self.browser.switch_to.frame(self._find("iframe"))
+        self._wait.until(lambda _: self._find("#connection").text.startswith("process"))
 
     def _find(self, selector: str) -> WebElement:
         return self.browser.find_element(By.CSS_SELECTOR, selector)
@@ -48,16 +61,27 @@ class Page:
         # Its further arguments, which are not used here, have no types.
         return self.browser.execute_script(script)  # pyright: ignore[reportUnknownMemberType]
 
+    def make_narrow(self) -> None:
+        """Make the window as narrow as chromium makes one."""
+        # One of its arguments has no type.
+        self.browser.set_window_size(500, 800)  # pyright: ignore[reportUnknownMemberType]
+
     def place_order(self, kind: str, pace: float) -> None:
-        """Click the button for an order of this kind."""
+        """Click the button for an order of this kind, around the frame."""
+        self.browser.switch_to.default_content()
         field = self._find("#pace")
         field.clear()
         field.send_keys(str(pace))
         self._find(f"#order button[value='{kind}']").click()
+        self.enter()
 
     def row(self, name: str) -> WebElement:
-        """Return the row of a task."""
+        """Return the row of a task, or of what runs by the clock."""
         return self.browser.find_element(By.XPATH, f"//tbody/tr[td[@class='name']='{name}']")
+
+    def names(self) -> list[str]:
+        """Return the names of all rows, from above."""
+        return [one.text for one in self.browser.find_elements(By.CSS_SELECTOR, "tbody .name")]
 
     def text(self, name: str, column: str) -> str:
         """Return what the row of a task says in a column."""
@@ -71,18 +95,22 @@ class Page:
 
         self._wait.until(shows, f"{name} is never shown as {state}: {message}")
 
+    def wait_for_last(self, name: str, state: str) -> None:
+        """Wait until the row of what runs by the clock shows how its last run has ended."""
+        self._wait.until(lambda _: self.text(name, "last") == state)
+
     def progress(self, name: str) -> float:
         """Return how far the progress bar of a task is, from 0 to 1."""
         bar = self.row(name).find_element(By.TAG_NAME, "progress")
         return float(bar.get_attribute("position") or 0)
 
-    def stop_button(self, name: str) -> WebElement:
-        """Return the button that stops a task."""
-        return self.row(name).find_element(By.CLASS_NAME, "stop")
+    def button(self, name: str) -> WebElement:
+        """Return the button of a row."""
+        return self.row(name).find_element(By.TAG_NAME, "button")
 
 
 @contextmanager
-def browsing(address: str, profile: Path) -> Generator[Page]:
+def browsing(address: str, profile: Path, *, framed: bool = False) -> Generator[Page]:
     """Open the page in a browser with a new profile."""
     assert BROWSER
     assert DRIVER
@@ -103,7 +131,7 @@ def browsing(address: str, profile: Path) -> Generator[Page]:
         options.add_argument(f"--{flag}")
     browser = Chrome(options, Service(DRIVER))
     try:
-        yield Page(browser, address)
+        yield Page(browser, address, framed=framed)
     finally:
         browser.quit()
 
@@ -113,7 +141,7 @@ def take_picture(path: Path) -> None:
     with (
         TemporaryDirectory() as profile,
         launched("live") as address,
-        browsing(address, Path(profile)) as page,
+        browsing(address, Path(profile), framed=True) as page,
     ):
         page.place_order("accepted, and its mail fails", 0.05)
         page.wait_for("order 1: confirm", "failed")
@@ -121,7 +149,7 @@ def take_picture(path: Path) -> None:
         page.wait_for("order 2: refund", "succeeded")
         page.place_order("accepted", 1)
         page.wait_for("order 3: pack", "running")
-        page.stop_button("order 3: pack").click()
+        page.button("order 3: pack").click()
         page.place_order("accepted", 1)
         page.wait_for("order 3: confirm", "running", "connect")
         page.wait_for("order 4: charge", "running", "wait")

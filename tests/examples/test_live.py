@@ -1,29 +1,20 @@
-"""The program `live` shows its tasks in a browser, and stops them there."""
+"""The program `live` shows its tasks in a browser, and stops and runs them there.
+
+The page alone, without a browser, is in tests/tasks_core/test_page.py.
+"""
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Generator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import anyio
 import httpx
 import pytest
-from fastapi_tasks import TaskRecord, TasksScheduler
-from tasks_core import TaskRunner
 
-from examples import live
 from tests.examples.live_page import BROWSER, DRIVER, Page, browsing
-from tests.examples.programs import GUARD, launched
+from tests.examples.programs import launched
 
 TASKS = ("charge", "pack", "confirm", "refund")
-needs_browser = pytest.mark.skipif(
-    not (BROWSER and DRIVER),
-    reason="no browser: apt-get install --no-install-recommends chromium chromium-driver",
-)
 
 
 @pytest.fixture
@@ -33,91 +24,29 @@ def address() -> Iterator[str]:
 
 
 @pytest.fixture
-def http(address: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=address, timeout=GUARD) as http:
-        yield http
-
-
-@pytest.fixture
 def page(address: str, tmp_path: Path) -> Iterator[Page]:
-    with browsing(address, tmp_path / "profile") as page:
+    if not (BROWSER and DRIVER):
+        pytest.skip("no browser: apt-get install --no-install-recommends chromium chromium-driver")
+    with browsing(address, tmp_path / "profile", framed=True) as page:
         yield page
 
 
-@contextmanager
-def listening(http: httpx.Client) -> Generator[Iterator[dict[str, Any]]]:
-    """Open the stream, and iterate over the records that it sends."""
-
-    def records(response: httpx.Response) -> Iterator[dict[str, Any]]:
-        deadline = time.monotonic() + GUARD
-        for line in response.iter_lines():  # pings, too, so it never times out by itself
-            assert time.monotonic() < deadline
-            if line.startswith("data: "):
-                yield json.loads(line.removeprefix("data: "))
-
-    with http.stream("GET", "/events") as response:
-        assert response.headers["content-type"].startswith("text/event-stream")
-        yield records(response)
+def test_who_may_see_it(address: str) -> None:
+    """It is shown to who sits at the machine, and its buttons are for itself."""
+    assert httpx.get(f"{address}/tasks/").status_code == 200
+    assert httpx.post(f"{address}/tasks/run?id=count_stock").status_code == 403
+    assert httpx.post(f"{address}/orders", params={"pace": 0}).json() == {"order": 1}
 
 
-def until_over(records: Iterator[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Read on until the four tasks of an order are over; return what was said of each."""
-    said: dict[str, list[dict[str, Any]]] = {}
-    for record in records:
-        said.setdefault(record["name"].partition(": ")[2], []).append(record)
-        if sum(of_task[-1]["ended_at"] is not None for of_task in said.values()) == len(TASKS):
-            return said
-    raise AssertionError("the stream has ended")
-
-
-def test_stream(http: httpx.Client) -> None:
-    """The stream tells of all tasks of an order to their ends; a second one, of what has been."""
-    with listening(http) as records:
-        assert http.post("/orders", params={"pace": 0.01}).json() == {"order": 1}
-        said = until_over(records)
-    assert {name: of_task[-1]["state"] for name, of_task in said.items()} == {
-        "charge": "succeeded",
-        "pack": "succeeded",
-        "confirm": "succeeded",
-        "refund": "skipped",
-    }
-    assert said["charge"][-1]["progress"] == {"done": 3, "total": 3, "message": "done"}
-    for of_task in said.values():
-        done = [record["progress"]["done"] for record in of_task if record["progress"]]
-        assert done == sorted(set(done))
-    with listening(http) as records:
-        assert until_over(records) == {name: of_task[-1:] for name, of_task in said.items()}
-
-
-@pytest.mark.anyio
-async def test_waiting() -> None:
-    """The stream tells of a task as soon as it is followed, though nothing has happened to it."""
-    told: list[TaskRecord] = []
-
-    async def listen(tasks: TasksScheduler) -> None:
-        async with aclosing(live.stream_events(tasks)) as stream:
-            told.append(await anext(stream))
-
-    with anyio.fail_after(GUARD):
-        async with TaskRunner() as runner, anyio.create_task_group() as group:
-            tasks = TasksScheduler(runner)
-            group.start_soon(listen, tasks)
-            await anyio.wait_all_tasks_blocked()
-            task = tasks.after_response.task(name="later").schedule(print)
-            live.follow(tasks, task)
-    assert [(record.name, record.state) for record in told] == [("later", "pending")]
-
-
-@needs_browser
 def test_progress(page: Page) -> None:
-    """Each task of an order appears, shows its progress, and ends; only then the button goes."""
+    """Each task of an order appears, shows its progress, and ends; only then its button goes."""
     page.run("""
         window.seen = [];
         const see = () => document.querySelectorAll("#tasks tr").forEach(row => seen.push([
             row.querySelector(".name").textContent.split(": ")[1],
             row.querySelector(".state").textContent,
             row.querySelector("progress").position,
-            row.querySelector(".stop").disabled,
+            row.querySelector("button").checkVisibility(),
         ]));
         new MutationObserver(see).observe(
             document.getElementById("tasks"), { attributes: true, childList: true, subtree: true }
@@ -139,11 +68,10 @@ def test_progress(page: Page) -> None:
         positions = [position for name, _, position, _ in seen if name == task]
         assert positions == sorted(positions)
         assert end == "skipped" or [position for position in positions if 0 < position < 1]
-    for _, state, _, disabled in seen:
-        assert disabled is (state not in {"pending", "running"})
+    for _, state, _, can_be_cancelled in seen:
+        assert can_be_cancelled is (state in {"pending", "running"})
 
 
-@needs_browser
 def test_failures(page: Page, address: str) -> None:
     """A failed task shows its error; of an order that is refused only the refund is done."""
     page.place_order("accepted, and its mail fails", 0.01)
@@ -157,19 +85,34 @@ def test_failures(page: Page, address: str) -> None:
     assert all(url.startswith(address) for url in page.run(script))
 
 
-@needs_browser
-def test_stop(page: Page) -> None:
-    """The button stops a task that runs, though shielded, and one that waits, and no other."""
+def test_buttons(page: Page) -> None:
+    """They cancel a task that runs, though shielded, and one that waits, and run by hand."""
     page.place_order("accepted", 3600)
     page.wait_for("order 1: charge", "running", "ask")
     page.wait_for("order 1: pack", "pending")
     page.wait_for("order 1: confirm", "pending")
-    page.stop_button("order 1: charge").click()
-    page.stop_button("order 1: confirm").click()
+    page.button("order 1: charge").click()
+    page.button("order 1: confirm").click()
     page.wait_for("order 1: charge", "cancelled")
     page.wait_for("order 1: confirm", "cancelled")
     page.browser.refresh()  # what has ended is remembered, and what lives goes on
+    page.enter()
     page.wait_for("order 1: charge", "cancelled", "ask")
     page.wait_for("order 1: confirm", "cancelled")
     page.wait_for("order 1: pack", "pending")
     page.wait_for("order 1: refund", "pending")
+
+    assert page.names()[0] == "count_stock"  # by the clock
+    page.button("count_stock").click()
+    page.wait_for_last("count_stock", "succeeded")
+
+
+def test_a_phone(page: Page) -> None:
+    """All is in reach on a narrow screen, without moving it sideways."""
+    page.place_order("accepted, and its mail fails", 0.01)
+    page.wait_for("order 1: confirm", "failed", "the mail server does not answer")
+    page.make_narrow()
+    wide, at_hand = page.run(
+        "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+    )
+    assert wide <= at_hand

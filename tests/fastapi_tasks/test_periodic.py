@@ -29,7 +29,7 @@ def test_periodic() -> None:
     @app.get("/{name}")
     def show(name: str, tasks: Tasks) -> dict[str, str | None]:
         last = tasks.periodic[name].last
-        return {"last": last and last.id}
+        return {"last": None if last is None else last.id}
 
     with TestClient(app) as client:
         assert client.get("/refresh").json() == {"last": None}

@@ -59,7 +59,7 @@ class Store:
             await sleep_forever()
         if self.error is not None:
             self._announce()
-            raise self.error
+            raise self.error.with_traceback(None)  # or it would keep who asked
 
     def _announce(self) -> None:
         self._changed.set()

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, assert_type
 
 import anyio
+import httpx
+import stamina
+import tenacity
 from tasks_core import (
+    BacklogFullError,
     Phase,
     PhaseScheduler,
+    Retry,
     RunnerSettings,
     Task,
     TaskConfig,
     TaskErrorHandler,
+    TaskObserver,
+    TaskRecord,
+    TaskRegistry,
     TaskRunner,
+    TaskSettings,
     TasksScheduler,
     TaskState,
+    TaskTimedOut,
+    Updates,
     current_task,
     current_tasks,
 )
@@ -136,3 +148,122 @@ async def by_hand(settings: RunnerSettings) -> None:
     del app
     assert_type(current_task(), Task)
     assert_type(current_tasks(), TasksScheduler)
+
+
+async def twice(attempt: Callable[[], Awaitable[Any]]) -> object:
+    try:
+        return await attempt()
+    except OSError:
+        return await attempt()
+
+
+class Patient:
+    """A retry may be an object, with its own names and more parameters that have defaults."""
+
+    async def __call__(self, call: Callable[[], Awaitable[Any]], times: int = 3) -> Any:
+        del times
+        return await call()
+
+
+def once(attempt: Callable[[], Awaitable[Any]]) -> object:
+    """Not async: it would take the coroutine for the result."""
+    return attempt
+
+
+async def of_nothing() -> None:
+    """No retry, as it takes no attempt."""
+
+
+RETRIES: list[Retry] = [
+    stamina.AsyncRetryingCaller(attempts=3).on(httpx.TransportError),
+    tenacity.AsyncRetrying(stop=tenacity.stop_after_attempt(3), reraise=True),
+    twice,
+    Patient(),
+]
+
+
+async def policies(tasks: TasksScheduler, runner: TaskRunner) -> None:
+    """Policies are settings like any other, and take nothing from the function's types."""
+    limited = tasks.after_response.task(key="mail", limit=3, backlog=100, unique=True)
+    assert_type(limited, PhaseScheduler)
+    assert_type(await limited.task(timeout=5).schedule(fetch, "x").wait(), bytes)
+    assert_type(await tasks.task(retry=twice).schedule(resize, 1).wait(), float)
+    assert_type(
+        runner.task(daemon=True, timeout=0.5, retry=RETRIES[0]).schedule(resize, 1).attempt, int
+    )
+    assert_type(
+        TaskConfig(timeout=5, key="x", limit=1, backlog=0, daemon=False).timeout, float | None
+    )
+    assert_type(current_task().record().attempt, int)
+    settings: TaskSettings = {"timeout": 5, "retry": twice}
+    tasks.task(**settings)
+    try:
+        limited.schedule(fetch, "x")
+    except BacklogFullError as error:
+        assert_type(error.key, str)
+    except TaskTimedOut as late:
+        assert_type(late, TaskTimedOut)
+        timed_out: TimeoutError = late
+        del timed_out
+
+
+def forbidden_policies(tasks: TasksScheduler) -> None:
+    """Wrong values are errors; so are wrong arguments behind each of them."""
+    tasks.task(timeout="5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    tasks.task(limit=0.5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    tasks.task(key=7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    tasks.task(unique="yes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    tasks.task(retries=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    tasks.task(retry=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    tasks.task(retry=once)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    tasks.task(retry=of_nothing)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    tasks.task(retry=stamina.AsyncRetryingCaller(attempts=3))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    tasks.task(retry=stamina.RetryingCaller().on(OSError))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    TaskConfig(daemon=1, backlog="1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    tasks.task(limit=1).schedule(fetch, 1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    tasks.task(retry=twice).schedule(resize)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    tasks.schedule(resize, 1).attempt = 2  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@contextmanager
+def around(task: Task) -> Generator[str]:
+    yield task.name
+
+
+def observe(task: Task) -> AbstractContextManager[object] | None:
+    return around(task) if task.state is TaskState.RUNNING else None
+
+
+class Metrics:
+    """An observer may be an object, and need return nothing."""
+
+    def __call__(self, handle: Task, /) -> None:
+        assert_type(handle.record(), TaskRecord)
+
+
+async def observe_later(task: Task) -> None:
+    """Not an observer: nobody would await it."""
+
+
+def name_of(task: Task) -> str:
+    return task.name
+
+
+OBSERVERS: Sequence[TaskObserver] = [observe, Metrics(), around, lambda _: None]
+TaskRunner(observers=OBSERVERS)
+TaskRunner(observers=[observe, Metrics()])
+TaskRunner(observers=observe)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+TaskRunner(observers=[observe_later])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+TaskRunner(observers=[name_of])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+TaskRunner(observers=[resize])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+
+
+async def follow(registry: TaskRegistry) -> AsyncIterator[str]:
+    assert_type(registry.updates(), Updates)
+    with registry.updates() as updates:
+        assert_type(updates, Updates)
+        async for record in updates:
+            assert_type(record, TaskRecord)
+            yield f"{record.name} {record.state} {record.attempt}"
+    async for wrong in registry.updates():
+        wrong.result  # type: ignore[attr-defined]  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]

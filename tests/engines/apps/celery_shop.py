@@ -31,6 +31,7 @@ celery.conf.update(
     },
     # Statuses.
     task_track_started=True,
+    result_expires=shop.EXPIRES,
 )
 
 

@@ -27,7 +27,7 @@ async def refuse(order: int) -> None:
 
 
 tasks = [invoice, hold, refuse]
-docket = Docket("shop", url=shop.REDIS, execution_ttl=timedelta(hours=1))
+docket = Docket("shop", url=shop.REDIS, execution_ttl=timedelta(seconds=shop.EXPIRES))
 for task in tasks:
     docket.register(task)
 

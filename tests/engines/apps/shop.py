@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import Annotated, Any, Literal
+from contextlib import AbstractAsyncContextManager, suppress
+from typing import Any, Literal
 
+import anyio
 from fastapi import Depends, FastAPI, HTTPException
-from fastapi_tasks import Carrier, Task, Tasks, TaskStatus, add_tasks
+from fastapi_tasks import Carrier, HandOverError, Task, Tasks, TaskStatus, add_tasks
 from pydantic import BaseModel
 
 from tests.engines.apps.wire import pass_gate
@@ -18,6 +19,10 @@ from tests.servers.apps.wire import say, wait_at_gate
 REDIS = os.environ.get("TESTS_REDIS", "")
 IN_PROCESS = os.environ.get("TESTS_MODE") == "in process"
 TIMEOUT = float(os.environ.get("TESTS_TIMEOUT", "5"))
+AGAIN = 20 if os.environ.get("TESTS_AGAIN") else 0
+"""How often what was not confirmed is handed over again."""
+EXPIRES = int(os.environ.get("TESTS_EXPIRES", "3600"))
+"""Seconds that a result is kept."""
 
 tell_records()
 
@@ -81,7 +86,12 @@ def make_app(  # noqa: C901 - it is its routes
     app = FastAPI(lifespan=lifespan)
     add_tasks(app, carriers=[] if IN_PROCESS else carriers)
 
-    def heard(task: Task, error: Exception) -> None:
+    async def heard(task: Task, error: Exception) -> None:
+        for _ in range(AGAIN):
+            await anyio.sleep(0.2)
+            with suppress(HandOverError):
+                await task()
+                return
         say(f"not confirmed: {task.args[0]}")
 
     @app.post(
@@ -149,6 +159,3 @@ def make_app(  # noqa: C901 - it is its routes
         return "pong"
 
     return app
-
-
-Session = Annotated[None, Depends(open_session)]

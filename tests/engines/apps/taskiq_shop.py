@@ -10,6 +10,8 @@ from typing import Any
 from fastapi import FastAPI
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 from tasks_core.carriers.taskiq import TaskiqCarrier
 
@@ -18,7 +20,7 @@ from tests.engines.apps import shop
 connection: dict[str, Any] = {
     # A Redis that is away for a moment.
     "retry": Retry(ConstantBackoff(0.2), 20),
-    "retry_on_error": [ConnectionError, TimeoutError, OSError],
+    "retry_on_error": [RedisConnectionError, RedisTimeoutError, OSError],
     "socket_connect_timeout": 1,
 }
 broker = RedisStreamBroker(
@@ -28,7 +30,9 @@ broker = RedisStreamBroker(
     maxlen=100_000,
     **connection,
 ).with_result_backend(
-    RedisAsyncResultBackend(shop.REDIS, result_ex_time=3600, keep_results=True, **connection)
+    RedisAsyncResultBackend(
+        shop.REDIS, result_ex_time=shop.EXPIRES, keep_results=True, **connection
+    )
 )
 
 

@@ -58,6 +58,7 @@ class Attempts:
             # What the function has raised may keep the frames here, and who retries this; the task
             # has what was raised.
             del self._task
+            self._failed = self._last = self._traceback = None
 
     def stop(self) -> None:
         """Let no other attempt follow: a shutdown cancels, and spares what runs (contract 9.6)."""
@@ -65,7 +66,7 @@ class Attempts:
             self._retrying.cancel()
 
     async def _retry(self, retry: Retry) -> Any:  # noqa: ANN401 - as above
-        others, failed = self._task._runner._retrying, None
+        others = self._task._runner._retrying
         others[self._task] = self
         try:
             with self._task._backend.scope_type() as self._retrying:
@@ -74,16 +75,14 @@ class Attempts:
                     _refuse_sync(made, retry)
                     return await made
                 finally:
-                    failed = self._failed
                     if self._last is not None:
                         # Without the frames of who retries, which often hold the error themselves.
                         self._last.__traceback__ = self._traceback
         finally:
             del others[self._task]
-            self._failed = self._last = self._traceback = None
         if self._scope.cancel_called:
             await checkpoint()
-        raise cast("Exception", failed)  # only after a failure anything ends its scope
+        raise cast("Exception", self._failed)  # only after a failure anything ends its scope
 
     async def _again(self) -> Any:  # noqa: ANN401 - as above
         if self._ended and self._last is not None:

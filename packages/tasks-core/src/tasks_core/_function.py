@@ -37,6 +37,13 @@ def describe(func: object) -> str:
     return name if type(name) is str else type_name(func)
 
 
+def full_name(func: object) -> str:
+    """Return that name, with the module before it where there is one."""
+    module = _ask(lambda: getattr(_unwrap_partial(func), "__module__", None))
+    name = describe(func)
+    return f"{module}.{name}" if type(module) is str else name
+
+
 def type_name(value: object) -> str:
     """Return the qualified name of the type of anything, whatever its metaclass does when asked."""
     name: str = _type_qualname(type(value))

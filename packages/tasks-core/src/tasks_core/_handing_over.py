@@ -41,9 +41,16 @@ class Messengers:
 
         Who is cancelled does not wait for the answer.
         """
-        if is_async(question):
-            return await question(*args)
-        letter = _Letter(partial(question, *args), backend)
+        call = partial(question, *args)
+        # What is raised may keep this frame, and the task, whose arguments these are, has that.
+        del question, args
+        if is_async(call):
+            try:
+                return await call()
+            finally:
+                del call
+        letter = _Letter(call, backend)
+        del call
         self._post(letter)
         try:
             await letter.answered.wait()
@@ -135,3 +142,5 @@ async def hand_over(
     except Exception as error:
         error.__traceback__ = users_part(error.__traceback__)
         raise HandOverError(escape(name), carrier.name) from error
+    finally:
+        del carried, send  # as in `Messengers.ask`

@@ -54,6 +54,8 @@ class Observers:
         self._observers = tuple(observers)
         self._records = records
         self._readers = WeakSet[Updates]()
+        # Whether there may be one: looking costs as much as telling an observer.
+        self._read = False
         self._closed = False
         self.active: bool = bool(observers) or records is not None
         """Whether anybody is to be told; asked at each step of each task."""
@@ -85,9 +87,8 @@ class Observers:
 
     def begun(self, task: Task) -> None:
         """Tell that a task begins, in its context."""
-        self._entered[task] = stack = ExitStack()
         for observer in self._observers:
-            _guard(observer, task, partial(_enter, observer, task, stack))
+            _guard(observer, task, partial(self._enter, observer, task))
         self.changed(task)
 
     def ended(self, task: Task) -> None:
@@ -109,8 +110,11 @@ class Observers:
         """Tell the readers of a step, or of a report."""
         if self._records is not None:
             self._records.note(task)
+        if not self._read:
+            return
         with self._changing:
             readers = [reader for reader in self._readers if not reader._closed]
+            self._read = bool(readers)
             self.active = bool(self._observers or readers) or self._records is not None
         for reader in readers:
             reader._note(task)
@@ -120,7 +124,7 @@ class Observers:
         reader = Updates(most)
         with self._changing:
             self._readers.add(reader)
-            self.active = True
+            self._read = self.active = True
             closed = self._closed
         if closed:
             reader.close()
@@ -134,21 +138,20 @@ class Observers:
         for reader in readers:
             reader.close()
 
+    def _enter(self, observer: TaskObserver, task: Task) -> None:
+        manager = observer(task)
+        if manager is None:
+            return
+        manager.__enter__()
 
-def _enter(observer: TaskObserver, task: Task, stack: ExitStack) -> None:
-    manager = observer(task)
-    if manager is None:
-        return
-    manager.__enter__()
+        def leave(
+            kind: type[BaseException] | None,
+            error: BaseException | None,
+            traceback: TracebackType | None,
+        ) -> None:  # what it returns counts for nothing: no observer swallows an error
+            _guard(observer, task, partial(manager.__exit__, kind, error, traceback))
 
-    def leave(
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:  # what it returns counts for nothing: no observer swallows an error
-        _guard(observer, task, partial(manager.__exit__, kind, error, traceback))
-
-    stack.push(leave)
+        self._entered.setdefault(task, ExitStack()).push(leave)
 
 
 def _guard(observer: TaskObserver, task: Task, act: Callable[[], object]) -> None:

@@ -106,20 +106,20 @@ class Executor(Protocol):
     async def _begun(self, backend: Backend) -> None: ...
 
 
-Observe: TypeAlias = "Callable[[TaskRunner], Executor]"
+See: TypeAlias = "Callable[[TaskRunner], Executor]"
 
 
-class _Observing:
+class _Watching:
     """What stands between new schedulers and their runners; `tasks_core.testing` sets it."""
 
     def __init__(self) -> None:
-        self.here = ContextVar[Observe]("tasks_core.observing")
+        self.here = ContextVar[See]("tasks_core.watching")
         """In a context, and in those that are copied from it."""
-        self.elsewhere: Observe | None = None
+        self.elsewhere: See | None = None
         """In all other contexts."""
 
 
-observing = _Observing()
+watching = _Watching()
 
 
 class TasksScheduler(Scheduler):
@@ -169,9 +169,9 @@ class TasksScheduler(Scheduler):
         backend = runner._backend
         if backend is None or not backend.is_current():
             backend = runner._find_backend()
-        observe = observing.here.get(observing.elsewhere)
+        see = watching.here.get(watching.elsewhere)
         self._runner = runner
-        self._executor: Executor = runner if observe is None else observe(runner)
+        self._executor: Executor = runner if see is None else see(runner)
         # The event loop of its tasks; none if the runner has not been entered yet.
         self._backend = backend
         self.config: TaskConfig = runner.config if config is None else runner.config.merge(config)

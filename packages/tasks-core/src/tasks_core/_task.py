@@ -450,7 +450,9 @@ class Task(Generic[P, R_co]):
             HandOverError: The engine has not confirmed it (contract 8.7).
         """
         messengers = self._runner._messengers
-        await hand_over(self.name, self.id, carried, messengers, self._backend)
+        handing_over = hand_over(self.name, self.id, carried, messengers, self._backend)
+        del self, carried  # what is raised may keep this frame, and the task has that
+        await handing_over
 
     @property
     def _waits_for(self) -> str:

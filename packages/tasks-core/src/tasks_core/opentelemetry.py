@@ -9,7 +9,7 @@ from opentelemetry import metrics, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind, StatusCode
 
-from ._function import describe, show, type_name
+from ._function import describe, full_name, show, type_name
 from ._record import cut, plain
 from ._state import FAILED, PENDING, RUNNING
 from ._task import Task
@@ -61,7 +61,7 @@ class OpenTelemetryObserver:
 
     def __call__(self, task: Task, /) -> AbstractContextManager[object] | None:
         """Note a task's state."""
-        what = {"code.function.name": _function_name(task), "task.phase": str(task.phase)}
+        what = {"code.function.name": full_name(task.func), "task.phase": str(task.phase)}
         if task.state is PENDING:
             self._active.add(1, {**what, "task.state": "pending"})
             return None
@@ -103,10 +103,3 @@ class OpenTelemetryObserver:
                     span.record_exception(error)
                     span.set_attribute("error.type", type_name(error))
                     span.set_status(StatusCode.ERROR, cut(plain(show(error))))
-
-
-def _function_name(task: Task) -> str:
-    """Return the function's full name, as the semantic conventions want it."""
-    module = getattr(task.func, "__module__", None)
-    name = describe(task.func)
-    return f"{module}.{name}" if isinstance(module, str) else name

@@ -27,7 +27,7 @@ Allow: TypeAlias = Callable[[Scope], "Awaitable[bool] | bool"]
 LOOK_EVERY: Final = 2.0
 """Seconds after which the clocks are looked at again."""
 
-STREAM_FOR: Final = 10.0
+STREAM_FOR: Final = 5.0
 """Seconds after which a page asks anew: some servers that stop wait for who listens."""
 
 _POLICY: Final = (
@@ -130,7 +130,7 @@ async def _stream(tasks: TasksScheduler, receive: Receive, send: Send) -> None:
                 if clocks != shown:
                     await say("periodic", clocks)
                 shown, record = clocks, None
-                with move_on_after(LOOK_EVERY) as waiting:
+                with move_on_after(min(LOOK_EVERY, until - current_time())) as waiting:
                     record = await anext(updates, None)
                 if record is not None:
                     await say("task", asdict(record))

@@ -13,7 +13,7 @@ from typing import Self
 
 from tasks_core._backend import Backend
 from tasks_core._runner import TaskRunner
-from tasks_core._scheduler import Executor, Observe, observing
+from tasks_core._scheduler import Executor, See, watching
 from tasks_core._task import Task
 
 from ._wait import Waiting
@@ -26,14 +26,14 @@ class Watch:
     context says more: in threads of a pool, in the fixtures of an async test.
 
     Args:
-        observe: Returns what stands there, in the place of the runner.
+        see: Returns what stands there, in the place of the runner.
     """
 
-    def __init__(self, observe: Observe) -> None:
-        self._observe = observe
+    def __init__(self, see: See) -> None:
+        self._see = see
         # The block further out, by the context.
         self.outer: Watch | None = None
-        self._token: Token[Observe] | None = None
+        self._token: Token[See] | None = None
         # Contexts that were copied within the block live on: for them, too, it has ended then.
         self._ended = False
 
@@ -51,9 +51,9 @@ class Watch:
         if self._token is not None:
             msg = "A block can be entered once: make a new one each time."
             raise RuntimeError(msg)
-        outer = observing.here.get(None)
+        outer = watching.here.get(None)
         self.outer = getattr(outer, "__self__", None)
-        self._token = observing.here.set(self._see)
+        self._token = watching.here.set(self._find)
         _OPEN.add(self)
 
     def end(self) -> None:
@@ -62,17 +62,17 @@ class Watch:
         _OPEN.remove(self)
         if self._token is not None:
             with suppress(ValueError):  # a fixture may end in another context than it began in
-                observing.here.reset(self._token)
+                watching.here.reset(self._token)
 
-    def _see(self, runner: TaskRunner) -> Executor:
+    def _find(self, runner: TaskRunner) -> Executor:
         watch: Watch | None = self
         while watch is not None and watch._ended:
             watch = watch.outer
-        return _OPEN.see(runner) if watch is None else watch.observe(runner)
+        return _OPEN.see(runner) if watch is None else watch.see(runner)
 
-    def observe(self, runner: TaskRunner) -> Executor:
+    def see(self, runner: TaskRunner) -> Executor:
         """Return what stands in the place of a runner."""
-        return self._observe(runner)
+        return self._see(runner)
 
 
 class _Open:
@@ -85,13 +85,13 @@ class _Open:
     def add(self, watch: Watch) -> None:
         with self._changing:
             self._watches.append(watch)
-            observing.elsewhere = self.see
+            watching.elsewhere = self.see
 
     def remove(self, watch: Watch) -> None:
         with self._changing:
             self._watches.remove(watch)
             if not self._watches:
-                observing.elsewhere = None
+                watching.elsewhere = None
 
     def see(self, runner: TaskRunner) -> Executor:
         """Return what stands in the place of a runner where the context does not tell.
@@ -112,7 +112,7 @@ class _Open:
                     "contextvars.copy_context().run."
                 )
                 raise RuntimeError(msg)
-        return watches[-1].observe(runner)
+        return watches[-1].see(runner)
 
 
 _OPEN = _Open()
@@ -127,7 +127,7 @@ class Block(ABC):
 
     def __init__(self, timeout: float) -> None:
         self._waiting = Waiting(timeout)
-        self._watch = Watch(self._observe)
+        self._watch = Watch(self._see)
 
     def __enter__(self) -> Self:
         """See the tasks of requests that are made from here."""
@@ -178,11 +178,11 @@ class Block(ABC):
     def _renew(self) -> None:
         """Let it be entered again, as new: a fixture's block is, for each example of a test."""
         if self._watch.begun:
-            self._watch = Watch(self._observe)
+            self._watch = Watch(self._see)
             self._waiting.tasks.clear()
 
     @abstractmethod
-    def _observe(self, runner: TaskRunner) -> Executor:
+    def _see(self, runner: TaskRunner) -> Executor:
         """Return what stands in the place of a request's runner."""
 
     def _wait_in_thread(self) -> None:
@@ -198,7 +198,7 @@ class Block(ABC):
         raised.add_note(str(late))
 
 
-class Observer(Executor):
+class WatchedRunner(Executor):
     """A runner as the schedulers of a block's requests see it: what they hand over is noted."""
 
     def __init__(self, runner: TaskRunner, waiting: Waiting) -> None:

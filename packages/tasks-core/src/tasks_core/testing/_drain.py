@@ -10,7 +10,7 @@ from tasks_core._runner import TaskRunner
 from tasks_core._scheduler import Executor
 from tasks_core._task import Task
 
-from ._block import Block, Observer
+from ._block import Block, WatchedRunner
 from ._wait import GUARD, Waiting
 
 
@@ -33,8 +33,8 @@ class TasksBlock(Block):
         self._raise_errors = raise_errors
         self._waits_in_requests = waits_in_requests
 
-    def _observe(self, runner: TaskRunner) -> Executor:
-        return (_Inline if self._waits_in_requests else Observer)(runner, self._waiting)
+    def _see(self, runner: TaskRunner) -> Executor:
+        return (_Inline if self._waits_in_requests else WatchedRunner)(runner, self._waiting)
 
     def _wait_in_thread(self) -> None:
         self._waiting.refuse_own_loop()
@@ -58,7 +58,7 @@ class TasksBlock(Block):
         super()._conclude(raised, late)
 
 
-class _Inline(Observer):
+class _Inline(WatchedRunner):
     """A runner whose tasks run as ever, and whose requests wait for theirs."""
 
     def __init__(self, runner: TaskRunner, waiting: Waiting) -> None:

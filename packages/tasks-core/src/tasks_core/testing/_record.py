@@ -13,7 +13,7 @@ from tasks_core._runner import TaskRunner
 from tasks_core._scheduler import Executor
 from tasks_core._task import Task
 
-from ._block import Block, Observer
+from ._block import Block, WatchedRunner
 from ._compare import Call, find_differences, recorded_call, tell_nearest
 from ._wait import GUARD, Waiting
 
@@ -38,7 +38,7 @@ class RecordedTasks(Block):
         self.tasks: list[Task] = []
         self._found: set[Task] = set()  # those that an assertion has found
 
-    def _observe(self, runner: TaskRunner) -> Executor:
+    def _see(self, runner: TaskRunner) -> Executor:
         return _Recorder(runner, self._waiting, self.tasks)
 
     @property
@@ -172,7 +172,7 @@ class RecordedPhase:
         return f"<RecordedPhase phase={self._phase} config={self._config}>"
 
 
-class _Recorder(Observer):
+class _Recorder(WatchedRunner):
     """A runner that runs nothing."""
 
     def __init__(self, runner: TaskRunner, waiting: Waiting, tasks: list[Task]) -> None:
