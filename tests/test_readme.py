@@ -22,7 +22,7 @@ def blocks(readme: Path, language: str) -> list[str]:
 
 def test_commands() -> None:
     """The README's two commands differ in their last word only; CI runs the one for the tests."""
-    demo, test = [block.strip() for block in blocks(ROOT / "README.md", "sh")]
+    demo, test, _ = [block.strip() for block in blocks(ROOT / "README.md", "sh")]
     assert demo.removesuffix("run demo") == test.removesuffix("test")
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     (used,) = re.findall(r"^readme_test='(.*)'$", script, re.MULTILINE)
@@ -30,13 +30,16 @@ def test_commands() -> None:
     assert "$hatch run demo" in script
 
 
-@pytest.mark.parametrize("readme", READMES[1:], ids=lambda readme: readme.parent.name)
+@pytest.mark.parametrize("readme", READMES, ids=lambda readme: readme.parent.name)
 def test_how_to_install(readme: Path) -> None:
-    """A package's README installs that package, and so does the project's."""
-    (command,) = blocks(readme, "sh")
-    assert command == f"pip install {readme.parent.name}\n"
-    if readme.parent.name != "tasks-core":
-        assert f"`{command.strip()}`" in READMES[0].read_text(encoding="utf-8")
+    """The way to install says first that the index has another project; it takes our wheels."""
+    name = readme.parent.name if readme.parent.parent.name == "packages" else "fastapi-tasks"
+    command = blocks(readme, "sh")[-1].strip()
+    wheel = f"dist/{name.replace('-', '_')}-*.whl"
+    assert command.endswith(f"pip install --find-links dist {wheel}")
+    text = readme.read_text(encoding="utf-8")
+    assert text.index("package index") < text.index("pip install --find-links")
+    assert f"pip install {name}" not in text
 
 
 def test_links() -> None:

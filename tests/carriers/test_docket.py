@@ -190,7 +190,7 @@ async def test_8_7_a_function_that_is_struck_is_not_confirmed() -> None:
             other = runner.schedule(pay, 2)
             await over(other)
     assert isinstance(task.exception, HandOverError)
-    assert str(task.exception.__cause__) == "pay is struck from the docket"
+    assert str(task.exception.__cause__) == "pay is struck from the docket: restore it there"
     assert other.state is TaskState.HANDED_OVER
 
 

@@ -17,7 +17,18 @@ from fastapi_tasks import Task, TaskConfig, Tasks, TaskState, add_tasks
 from litestar.exceptions import HTTPException as LitestarHTTPException
 from litestar.exceptions import LitestarException
 
-from tests.comparison.ways import Stage, Way, background_tasks, each, litestar
+from tests.comparison.ways import (
+    AsyncIOScheduler,
+    Stage,
+    TaskManager,
+    Way,
+    background_tasks,
+    each,
+    litestar,
+    managed,
+    scheduled,
+    taskflow,
+)
 from tests.conformance.driver import Exchange, serve
 
 pytestmark = pytest.mark.anyio
@@ -46,7 +57,15 @@ async def is_run(way: Way, *functions: Any, **stage_settings: Any) -> tuple[bool
         return ran.is_set(), exchange
 
 
-@each(ours=True, background_tasks=False, litestar=False, aiojobs=True, create_task=True)
+@each(
+    ours=True,
+    background_tasks=False,
+    litestar=False,
+    aiojobs=True,
+    create_task=True,
+    taskflow=True,
+    apscheduler=True,
+)
 async def test_one_fails(way: Way, fact: object) -> None:
     """One task fails, and the one that was scheduled after it runs or does not."""
     ran, _ = await is_run(way, fail)
@@ -160,6 +179,35 @@ async def test_told_create_task() -> None:
     assert [it["message"] for it in told] == ["Task exception was never retrieved"]
 
 
+async def test_told_taskflow(caplog: pytest.LogCaptureFixture) -> None:
+    """The manager knows it, by the task's id: nothing is logged, unless an observer does."""
+    manager = TaskManager()
+    async with serve(managed(Stage(fail), manager)) as server:
+        exchange = await server.request()
+    (record,) = manager.store.list()
+    assert record.status == "failed"
+    assert not caplog.records
+    assert exchange.error is None
+
+
+async def test_told_apscheduler(caplog: pytest.LogCaptureFixture) -> None:
+    """One ERROR record of the executor, with the job's name; then listeners are called."""
+    heard = anyio.Event()
+    scheduler = AsyncIOScheduler()
+
+    def on_event(event: Any) -> None:
+        if getattr(event, "exception", None):
+            heard.set()
+
+    scheduler.add_listener(on_event)
+    async with serve(scheduled(Stage(fail), scheduler)) as server:
+        await server.request()
+        await heard.wait()
+    (record,) = [it for it in caplog.records if it.levelno >= logging.ERROR]
+    assert (record.name, record.levelno) == ("apscheduler.executors.default", logging.ERROR)
+    assert "fail" in record.getMessage()
+
+
 async def raise_404() -> None:
     raise HTTPException(404)
 
@@ -168,7 +216,15 @@ async def raise_404_of_litestar() -> None:
     raise LitestarHTTPException(status_code=404)
 
 
-@each(ours=False, background_tasks=False, litestar=False, aiojobs=True, create_task=True)
+@each(
+    ours=False,
+    background_tasks=False,
+    litestar=False,
+    aiojobs=True,
+    create_task=True,
+    taskflow=False,
+    apscheduler=True,
+)
 async def test_route_raises(way: Way, fact: object) -> None:
     """The route schedules a task and raises: the task runs or does not."""
     raises = raise_404_of_litestar if way is litestar else raise_404
@@ -202,14 +258,22 @@ async def test_route_raises_ours(run_on: Any, caplog: pytest.LogCaptureFixture) 
         assert not caplog.records
 
 
-@each(ours=True, background_tasks=False, litestar=False, aiojobs=True, create_task=True)
+@each(
+    ours=True,
+    background_tasks=False,
+    litestar=False,
+    aiojobs=True,
+    create_task=True,
+    taskflow=False,
+    apscheduler=True,
+)
 async def test_client_leaves(way: Way, fact: object) -> None:
     """The server's `send` raises for the body, as ASGI 2.4 lets it: the task runs or does not."""
     ran, _ = await is_run(way, fails_from=1)
     assert ran is fact
 
 
-@pytest.mark.parametrize("way", [background_tasks, litestar])
+@pytest.mark.parametrize("way", [background_tasks, litestar, taskflow])
 async def test_client_leaves_in_silence(way: Way) -> None:
     """The server's `send` says nothing, as that of uvicorn: the task runs."""
     exchange = Exchange()
@@ -224,7 +288,7 @@ async def test_client_leaves_in_silence(way: Way) -> None:
         assert ran.is_set()
 
 
-@each(ours=1, background_tasks=1, litestar=1, aiojobs=1, create_task=1)
+@each(ours=1, background_tasks=1, litestar=1, aiojobs=1, create_task=1, apscheduler=1)
 async def test_retries(way: Way, fact: int) -> None:
     """A task that fails is called once."""
     calls = 0
@@ -236,6 +300,22 @@ async def test_retries(way: Way, fact: int) -> None:
 
     await is_run(way, fail_again)
     assert calls == fact
+
+
+async def test_retries_taskflow() -> None:
+    """One that is decorated is called again."""
+    calls = 0
+    manager = TaskManager()
+
+    async def fail_again() -> None:
+        nonlocal calls
+        calls += 1
+        raise Failure
+
+    decorated = manager.task(retries=2)(fail_again)
+    async with serve(managed(Stage(decorated), manager)) as server:
+        await server.request()
+    assert calls == 3
 
 
 async def test_retries_ours() -> None:

@@ -12,14 +12,14 @@ from typing import Any
 import anyio
 import pytest
 from aiojobs import Scheduler
-from anyio import from_thread
+from anyio import from_thread, to_thread
 from anyio.to_thread import current_default_thread_limiter
-from fastapi import BackgroundTasks, FastAPI
+from fastapi import BackgroundTasks, Depends, FastAPI
 from fastapi_tasks import Tasks, add_tasks
 from litestar import Litestar, Response, get
 from litestar.background_tasks import BackgroundTask
 
-from tests.comparison.ways import Stage, Way, each
+from tests.comparison.ways import AsyncIOScheduler, Stage, TaskManager, Way, each
 from tests.conformance.driver import GUARD, serve
 
 pytestmark = pytest.mark.anyio
@@ -82,6 +82,22 @@ async def test_sync_functions_litestar() -> None:
     assert [name.rpartition("_")[0] for name in threads] == [prefix, prefix]
 
 
+@each(taskflow="taskflow-thread", apscheduler="asyncio")
+async def test_sync_functions_in_threads(way: Way, fact: str) -> None:
+    """They run in threads of the manager's own, or in those of the event loop."""
+    ran = threading.Event()
+    threads: list[str] = []
+
+    def work() -> None:
+        threads.append(threading.current_thread().name)
+        ran.set()
+
+    async with serve(way(Stage(work))) as server:
+        await server.request()
+        await to_thread.run_sync(ran.wait, GUARD)
+    assert [name.partition("_")[0] for name in threads] == [fact]
+
+
 @each(aiojobs=TypeError, create_task=TypeError)
 async def test_sync_functions_refused(way: Way, fact: type[Exception]) -> None:
     """A sync function is no coroutine."""
@@ -135,6 +151,49 @@ async def test_sync_routes_aiojobs() -> None:
     assert inspect.iscoroutinefunction(Scheduler.spawn)
 
 
+async def test_sync_routes_taskflow() -> None:
+    """They have the manager's tasks like async ones."""
+    ran = anyio.Event()
+    manager = TaskManager()
+
+    async def work() -> None:
+        ran.set()
+
+    app = FastAPI()
+    tasks = Depends(manager.get_tasks)
+
+    @app.get("/")
+    def route(background: Any = tasks) -> None:
+        background.add_task(work)
+
+    async with serve(app) as server:
+        await server.request()
+        await ran.wait()
+
+
+async def test_sync_routes_apscheduler() -> None:
+    """A scheduler takes jobs from any thread."""
+    ran = anyio.Event()
+    scheduler = AsyncIOScheduler()
+
+    async def work() -> None:
+        ran.set()
+
+    app = FastAPI()
+
+    @app.get("/")
+    def route() -> None:
+        scheduler.add_job(work)
+
+    scheduler.start()
+    try:
+        async with serve(app) as server:
+            await server.request()
+            await ran.wait()
+    finally:
+        scheduler.shutdown()
+
+
 async def test_sync_routes_create_task() -> None:
     """There is no event loop in a sync route's thread."""
     app = FastAPI()
@@ -162,6 +221,8 @@ variable = ContextVar("variable", default="unset")
     litestar=["later", "task"],
     aiojobs=["route", "route"],
     create_task=["route", "route"],
+    taskflow=["route", "route"],
+    apscheduler=["route", "route"],
 )
 async def test_context(way: Way, fact: list[str]) -> None:
     """Two tasks see what was set when they were scheduled; or what is there when they begin."""
@@ -278,6 +339,39 @@ async def test_arguments_background_tasks() -> None:
         exchange = await server.request()
     assert exchange.status == 200
     assert isinstance(exchange.error, TypeError)
+
+
+async def test_arguments_taskflow() -> None:
+    """It is no type error, and fails in the background, with a 200; the manager has the text."""
+    manager = TaskManager()
+    app = FastAPI()
+    tasks = Depends(manager.get_tasks)
+
+    @app.get("/")
+    async def route(background: Any = tasks) -> None:
+        background.add_task(takes_one, 1, 2)
+
+    async with serve(app) as server:
+        exchange = await server.request()
+    assert exchange.status == 200
+    assert exchange.error is None
+    (record,) = manager.store.list()
+    assert "takes 1 positional argument" in str(record.error)
+
+
+async def test_arguments_apscheduler() -> None:
+    """It is no type error, and a `ValueError` in the route: a 500."""
+    scheduler = AsyncIOScheduler()
+    app = FastAPI()
+
+    @app.get("/")
+    async def route() -> None:
+        scheduler.add_job(takes_one, args=(1, 2))
+
+    async with serve(app) as server:
+        exchange = await server.request()
+    assert exchange.status == 500
+    assert isinstance(exchange.error, ValueError)
 
 
 async def test_arguments_litestar() -> None:

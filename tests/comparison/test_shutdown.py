@@ -51,6 +51,7 @@ def running_on(stage: Stage) -> Running:
 @each(
     ours=["task cancelled", "resources closed"],
     create_task=["resources closed", "task cancelled"],
+    apscheduler=["resources closed", "task cancelled"],
 )
 def test_shutdown(way: Way, fact: list[str], caplog: pytest.LogCaptureFixture) -> None:
     """A task that runs is cancelled, before or after the lifespan has closed its resources."""
@@ -137,7 +138,7 @@ class OnRecord(logging.Handler):
             self._call()
 
 
-@each(background_tasks=[], litestar=["dependency closed"])
+@each(background_tasks=[], litestar=["dependency closed"], taskflow=[])
 def test_shutdown_of_a_server(way: Way, fact: list[str]) -> None:
     """The task is part of its request: uvicorn waits for it, before it ends the lifespan."""
     stage = Stage()
@@ -180,7 +181,7 @@ async def serve_with_uvicorn(app: Any, until: Callable[[], Awaitable[object]]) -
         logger.setLevel(level)
 
 
-@each(ours=1, background_tasks=1, litestar=1, aiojobs=1, create_task=1)
+@each(ours=1, background_tasks=1, litestar=1, aiojobs=1, create_task=1, taskflow=1, apscheduler=1)
 def test_process_dies(way: Way, fact: int) -> None:
     """The event loop is gone while a task runs: the next start of the application knows of none."""
     began = 0

@@ -1,7 +1,7 @@
 """The tables say what the tests show.
 
-The README's has a column for each way; `docs/comparison.md` has a section for each row, with the
-names of the tests.
+`docs/comparison.md` has a section for each question, with the names of the tests; the README's has
+a row for each way, and some of the questions.
 """
 
 from __future__ import annotations
@@ -14,6 +14,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PAGE = ROOT / "docs" / "comparison.md"
+QUEUES = {
+    "arq": "https://arq-docs.helpmanuel.io/",
+    "Taskiq": "https://taskiq-python.github.io/",
+    "Celery": "https://docs.celeryq.dev/",
+}
+"""What needs a broker and workers is not run here, but for its documentation."""
 
 
 def tables(page: Path) -> list[list[list[str]]]:
@@ -25,19 +31,20 @@ def tables(page: Path) -> list[list[list[str]]]:
 
 
 def shown_by() -> list[tuple[str, str]]:
-    """Return the names of the ways and what shows a cell of theirs."""
-    return [(row[0], row[-1]) for table in tables(PAGE) for row in table[1:]]
+    """Return the names of the ways and what shows an answer of theirs, which is folded."""
+    return re.findall(r"^ {4}- (.+?): (.+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
 
 
 def test_tables_agree() -> None:
-    """Each cell of the README stands on the page, with what shows it."""
-    (ways, *rows), *_ = tables(README)
+    """The README has all ways, and asks some questions of the page in its words; cells agree."""
+    (questions, *rows), *_ = tables(README)
     titles = re.findall(r"^## (.+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    assert [f"**{title[0].lower()}{title[1:]}**" for title in titles] == [row[0] for row in rows]
-    for row, section in zip(rows, tables(PAGE), strict=True):
-        assert [it[:2] for it in section[1:]] == [
-            list(it) for it in zip(ways, row[1:], strict=True)
-        ]
+    names = [f"**{title[0].lower()}{title[1:]}**" for title in titles]
+    sections = dict(zip(names, tables(PAGE), strict=True))
+    ways, *columns = map(list, zip(*rows, strict=True))
+    for question, cells in zip(questions, columns, strict=True):
+        assert cells == [row[1] for row in sections[question][1:]]
+    assert all([row[0] for row in section[1:]] == ways for section in sections.values())
 
 
 def collected() -> set[str]:
@@ -49,13 +56,15 @@ def collected() -> set[str]:
 
 
 def test_what_shows_a_cell() -> None:
-    """Each cell names tests that exist, and each test is named; Celery's have a link."""
+    """Each cell names tests that exist, and each test is named; those of queues have a link."""
     named = set[str]()
-    for way, cell in shown_by():
-        if way == "Celery":
-            assert re.fullmatch(r"\[documentation\]\(https://docs\.celeryq\.dev/.+\)", cell)
+    shown = shown_by()
+    assert [way for way, _ in shown] == [row[0] for table in tables(PAGE) for row in table[1:]]
+    for way, cell in shown:
+        names = re.findall(r"`([^`]+)`", cell)
+        if way in QUEUES:
+            assert re.fullmatch(rf"\[documentation\]\({QUEUES[way]}.*\)", cell)
         else:
-            names = re.findall(r"`([^`]+)`", cell)
             assert names, (way, cell)
-            named.update(names)
+        named.update(names)
     assert named == collected()

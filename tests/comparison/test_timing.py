@@ -14,18 +14,29 @@ from fastapi_tasks import TaskConfig, Tasks, add_tasks
 from tasks_core.asgi import ASGIApp
 
 from tests.comparison.ways import (
+    QueueConfig,
     Stage,
+    TaskManager,
     Way,
     aiojobs,
+    apscheduler,
     background_tasks,
     create_task,
     each,
     litestar,
+    managed,
     ours,
+    taskflow,
 )
 from tests.conformance.driver import GUARD, serve
 
 pytestmark = pytest.mark.anyio
+
+
+async def turns() -> None:
+    """Give the event loop some turns, as a route does that waits for a database."""
+    for _ in range(5):
+        await checkpoint()
 
 
 async def begins_and_ends(stage: Stage, way: Callable[[Stage], ASGIApp]) -> list[str]:
@@ -49,24 +60,44 @@ async def begins_and_ends(stage: Stage, way: Callable[[Stage], ASGIApp]) -> list
     litestar=["dependency closed", "start", "body", "task"],
     aiojobs=["start", "body", "dependency closed", "task"],
     create_task=["start", "body", "dependency closed", "task"],
+    taskflow=["start", "body", "task", "dependency closed"],
+    apscheduler=["start", "body", "dependency closed", "task"],
 )
 async def test_begins(way: Way, fact: list[str]) -> None:
     """A route that never awaits has scheduled a task: it begins after the response's last byte."""
     assert await begins_and_ends(Stage(), way) == fact
 
 
-@pytest.mark.parametrize("way", [aiojobs, create_task])
+@pytest.mark.parametrize("way", [aiojobs, create_task, apscheduler])
 async def test_begins_when_the_route_awaits(way: Way) -> None:
     """It begins at the next `await` of the route that suspends, if there is one."""
 
     async def route() -> None:
         stage.note("route")
-        await checkpoint()
+        await turns()
 
     stage = Stage(route=route)
     assert await begins_and_ends(stage, way) == [
         "route", "task", "start", "body", "dependency closed"
     ]  # fmt: skip
+
+
+async def test_begins_taskflow_eager() -> None:
+    """With `eager` fastapi-taskflow begins there, too."""
+
+    async def route() -> None:
+        stage.note("route")
+        await turns()
+
+    stage = Stage(route=route)
+    manager = TaskManager()
+
+    def of_manager(stage: Stage) -> ASGIApp:
+        stage.functions = [manager.task(eager=True)(function) for function in stage.functions]
+        return managed(stage, manager)
+
+    log = await begins_and_ends(stage, of_manager)
+    assert log == ["route", "task", "start", "body", "dependency closed"]
 
 
 async def test_begins_ours_in_the_phase_that_was_chosen() -> None:
@@ -95,10 +126,18 @@ async def test_begins_ours_in_the_phase_that_was_chosen() -> None:
     ]  # fmt: skip
 
 
-@each(ours=True, background_tasks=False, litestar=True, aiojobs=False, create_task=False)
+@each(
+    ours=True,
+    background_tasks=False,
+    litestar=True,
+    aiojobs=False,
+    create_task=False,
+    taskflow=False,
+    apscheduler=False,
+)
 async def test_commit(way: Way, fact: object) -> None:
     """A task sees what a dependency commits at its end, if it begins after that."""
-    stage = Stage(route=checkpoint)
+    stage = Stage(route=turns)
     log = await begins_and_ends(stage, way)
     assert (log.index("dependency closed") < log.index("task")) is fact
 
@@ -123,6 +162,8 @@ async def test_commit_of_a_dependency_of_the_function() -> None:
     litestar=["first", "first ends", "second", "second ends"],
     aiojobs=["first", "second", "second ends", "first ends"],
     create_task=["first", "second", "second ends", "first ends"],
+    taskflow=["first", "first ends", "second", "second ends"],
+    apscheduler=["first", "second", "second ends", "first ends"],
 )
 async def test_at_a_time(way: Way, fact: list[str]) -> None:
     """The tasks of a request run one after another, or side by side."""
@@ -150,7 +191,7 @@ async def test_at_a_time(way: Way, fact: list[str]) -> None:
         assert [what for what in stage.log if what in fact] == fact
 
 
-@each(ours=101, aiojobs=100, create_task=101)
+@each(ours=101, aiojobs=100, create_task=101, apscheduler=101)
 async def test_at_a_time_of_many(way: Way, fact: int) -> None:
     """Of 101 tasks 100 run in an aiojobs scheduler as it is, and all with the others."""
     running, most = 0, 0
@@ -171,6 +212,24 @@ async def test_at_a_time_of_many(way: Way, fact: int) -> None:
         release.set()
         await ended.wait()
     assert most == fact
+
+
+async def test_at_a_time_in_queues_of_taskflow() -> None:
+    """In a queue of fastapi-taskflow as many run as it allows."""
+    running = 0
+    release = anyio.Event()
+
+    async def work() -> None:
+        nonlocal running
+        running += 1
+        await release.wait()
+
+    manager = TaskManager(queues={"default": QueueConfig(concurrency=2)})
+    async with serve(managed(Stage(work, work, work), manager)) as server:
+        await server.request()
+        await anyio.wait_all_tasks_blocked()
+        assert running == 2
+        release.set()
 
 
 async def test_at_a_time_with_a_limit() -> None:
@@ -237,7 +296,7 @@ async def test_at_a_time_of_sync_functions() -> None:
         await ended.wait()
 
 
-@pytest.mark.parametrize("way", [background_tasks, litestar])
+@pytest.mark.parametrize("way", [background_tasks, litestar, taskflow])
 async def test_at_a_time_in_requests(way: Way) -> None:
     """Nothing limits how many requests run their tasks at the same time."""
     running = 0

@@ -31,15 +31,20 @@ from litestar.testing import TestClient as LitestarTestClient
 from tasks_core import TaskCancelled
 
 from tests.comparison.ways import (
+    AsyncIOScheduler,
     Stage,
+    TaskManager,
     Way,
     aiojobs,
+    apscheduler,
     background_tasks,
     create_task,
     each,
     litestar,
+    managed,
     nothing,
     ours,
+    taskflow,
 )
 from tests.conformance.driver import GUARD, serve
 from tests.tasks_core.store import Store
@@ -144,7 +149,48 @@ async def test_handle_create_task() -> None:
         await task
 
 
-@each(ours=False, background_tasks=True, litestar=True, aiojobs=False, create_task=False)
+@pytest.mark.anyio
+async def test_handle_taskflow() -> None:
+    """`add_task` returns an id; the manager knows the state by it, and no result."""
+    manager = TaskManager()
+    async with serve(managed(Stage(nothing), manager)) as server:
+        await server.request()
+    (record,) = manager.store.list()
+    assert manager.store.get(record.task_id) is record
+    assert record.status == "success"
+    assert not hasattr(record, "result")
+
+
+@pytest.mark.anyio
+async def test_handle_apscheduler() -> None:
+    """A job can be removed before it begins; then the scheduler does not know it any more."""
+    scheduler = AsyncIOScheduler()
+    scheduler.start()
+    began = anyio.Event()
+
+    async def work() -> None:
+        began.set()
+
+    try:
+        removed = scheduler.add_job(work)
+        removed.remove()
+        job = scheduler.add_job(work)
+        assert scheduler.get_job(job.id) is not None
+        await began.wait()
+        assert scheduler.get_job(job.id) is None
+    finally:
+        scheduler.shutdown()
+
+
+@each(
+    ours=False,
+    background_tasks=True,
+    litestar=True,
+    aiojobs=False,
+    create_task=False,
+    taskflow=True,
+    apscheduler=False,
+)
 def test_in_tests(way: Way, fact: object) -> None:
     """When a test client returns, the tasks of its request have ended, or run on."""
     answered = asyncio.Event()
@@ -191,14 +237,27 @@ NAMES: dict[Way, Iterable[str]] = {
     litestar: signature(BackgroundTask).parameters,
     aiojobs: [*dir(Scheduler), *signature(Scheduler.spawn).parameters],
     create_task: signature(asyncio.create_task).parameters,
+    taskflow: signature(TaskManager.schedule).parameters,
+    apscheduler: signature(AsyncIOScheduler.add_job).parameters,
 }
 """What each can be told."""
 
 
-@each(ours=True, background_tasks=False, litestar=False, aiojobs=False, create_task=False)
+@each(
+    ours=True,
+    background_tasks=False,
+    litestar=False,
+    aiojobs=False,
+    create_task=False,
+    taskflow=True,
+    apscheduler=True,
+)
 def test_by_the_clock(way: Way, fact: object) -> None:
     """It can be told when to run something, or cannot."""
-    assert bool({"at", "cron", "every", "interval", "periodic"}.intersection(NAMES[way])) is fact
+    assert (
+        bool({"at", "cron", "every", "interval", "periodic", "trigger"}.intersection(NAMES[way]))
+        is fact
+    )
 
 
 def test_by_the_clock_ours() -> None:
@@ -212,7 +271,13 @@ def test_by_the_clock_ours() -> None:
 
 @pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
 @each(
-    ours=None, background_tasks=None, litestar=None, aiojobs=RuntimeError, create_task=RuntimeError
+    ours=None,
+    background_tasks=None,
+    litestar=None,
+    aiojobs=RuntimeError,
+    create_task=RuntimeError,
+    taskflow=RuntimeError,
+    apscheduler=RuntimeError,
 )
 def test_needs(way: Way, fact: type[Exception] | None) -> None:
     """It works on trio, or needs asyncio."""

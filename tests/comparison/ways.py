@@ -1,4 +1,4 @@
-"""One application, made in five ways to do something in the background.
+"""One application, made in seven ways to do something in the background.
 
 Its route schedules functions as users of that way do, and then ends as the test says. A dependency
 and the lifespan note when they close.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from importlib import import_module
 from typing import Any, Final, TypeAlias, cast
 
 import pytest
@@ -20,6 +21,11 @@ from litestar.background_tasks import BackgroundTask
 from litestar.background_tasks import BackgroundTasks as LitestarBackgroundTasks
 from litestar.di import NamedDependency, Provide
 from tasks_core.asgi import ASGIApp, Message
+
+# Both have no types that are complete: what is theirs is `Any`.
+AsyncIOScheduler: Final[Any] = import_module("apscheduler.schedulers.asyncio").AsyncIOScheduler
+QueueConfig: Final[Any] = import_module("fastapi_taskflow").QueueConfig
+TaskManager: Final[Any] = import_module("fastapi_taskflow").TaskManager
 
 Function: TypeAlias = Callable[[], Any]
 
@@ -131,10 +137,62 @@ def create_task(stage: Stage) -> ASGIApp:
     return app
 
 
+def apscheduler(stage: Stage) -> ASGIApp:
+    return scheduled(stage, AsyncIOScheduler())
+
+
+def scheduled(stage: Stage, scheduler: Any) -> ASGIApp:
+    """Return the application of a scheduler that is known."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
+        async with stage.lifespan(app):
+            scheduler.start()
+            yield
+            scheduler.shutdown()
+
+    app = FastAPI(lifespan=lifespan)
+
+    @app.get("/", dependencies=[Depends(stage.dependency)])
+    async def route() -> None:
+        for function in stage.functions:
+            scheduler.add_job(function)
+        await stage.route()
+
+    return app
+
+
+def taskflow(stage: Stage) -> ASGIApp:
+    return managed(stage, TaskManager())
+
+
+def managed(stage: Stage, manager: Any) -> ASGIApp:
+    """Return the application of a manager that is known."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
+        async with stage.lifespan(app):
+            await manager.startup()
+            yield
+            await manager.shutdown()
+
+    app = FastAPI(lifespan=lifespan)
+    tasks = Depends(manager.get_tasks)
+
+    @app.get("/", dependencies=[Depends(stage.dependency)])
+    async def route(background: Any = tasks) -> None:
+        for function in stage.functions:
+            background.add_task(function)
+        await stage.route()
+
+    return app
+
+
 Way: TypeAlias = Callable[[Stage], ASGIApp]
 
 WAYS: Final[dict[str, Way]] = {
-    way.__name__: way for way in (ours, background_tasks, litestar, aiojobs, create_task)
+    way.__name__: way
+    for way in (ours, background_tasks, litestar, taskflow, aiojobs, create_task, apscheduler)
 }
 
 

@@ -388,7 +388,7 @@ async def test_without_a_lifespan_the_error_says_so(route: ASGIApp) -> None:
     """As of a test client that runs none: one cause, with what to do about it (2.7, 5.6)."""
     said = await cause(TasksMiddleware(route))
     assert said.startswith("The task runner of this application has not been started")
-    assert "within `with TestClient(app) as client:`" in said
+    assert "write `with TestClient(app) as client:`" in said
 
 
 async def test_without_the_middleware_the_error_says_so() -> None:

@@ -30,7 +30,7 @@ from tasks_core._exceptions import Closed, Missing
         (MountedSettingsError(["history", "thread_limit"]), "`config` may stay here"),
         (TasksUninitializedError(Missing.CONTEXT), "Pass `tasks` on to it"),
         (TasksUninitializedError(Missing.ADDED), "call add_tasks(app) before it starts"),
-        (TasksUninitializedError(Missing.STARTED), "within `with TestClient(app) as client:`"),
+        (TasksUninitializedError(Missing.STARTED), "write `with TestClient(app) as client:`"),
         (TasksUninitializedError(Missing.FAILED), "see the error that it raised"),
         (TasksUninitializedError(Missing.ENDED), "Schedule while it lives"),
         (TasksUninitializedError(Missing.MOUNTED), "call add_tasks on that one"),

@@ -1009,7 +1009,7 @@ REFUSED_ARGUMENTS: list[tuple[str, Any, str]] = [
     ("config", {"name": "x"}, "config is a TaskConfig, not dict"),
     ("config", None, "config is a TaskConfig, not NoneType"),
     ("claim", True, "claim must be callable, not bool"),
-    ("claim", claim_name, "claim is called with the name and the moment, and claim_name is not"),
+    ("claim", claim_name, "claim must take the name and the moment, and claim_name does not"),
 ]
 
 
@@ -1032,7 +1032,7 @@ HOSTS: list[Host] = [TaskRunner, partial(TasksMiddleware, App())]
     [
         ([nothing], TypeError, "periodic is a list of Periodic(...), and function is none"),
         ([Every(minutes=5)], TypeError, "and Every is none"),
-        (Periodic(nothing, FIVE), TypeError, "periodic is a list of Periodic(...), not Periodic"),
+        (Periodic(nothing, FIVE), TypeError, "periodic is a list, not Periodic"),
         ("nightly", TypeError, "not str"),
         (None, TypeError, "not NoneType"),
         ([Periodic(nothing, FIVE)] * 2, ValueError, "two periodic tasks are called 'nothing'"),

@@ -583,7 +583,10 @@ class OddError(Exception):
     [
         (SecretError(), ("SecretError", "SecretError")),
         (OddError(), ("OddError", "a\\udcffb")),
-        (SystemExit(1), ("TaskAborted", "the task was ended by SystemExit, which goes no further")),
+        (
+            SystemExit(1),
+            ("TaskAborted", "the task was ended by SystemExit, which ends nothing else"),
+        ),
     ],
     ids=["secret", "odd", "no exception"],
 )

@@ -112,5 +112,5 @@ def check_opt(opt: Mapping[str, Any], layer: str) -> None:
     config = opt.get(NAME)
     if config is not None and not isinstance(config, TaskConfig):
         kind = type(config).__name__
-        msg = f'{layer} has {kind} in opt["{NAME}"], which is for a TaskConfig.'
+        msg = f'{layer} has {kind} in opt["{NAME}"], which is for a TaskConfig(...).'
         raise ImproperlyConfiguredException(msg)

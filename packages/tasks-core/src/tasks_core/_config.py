@@ -154,7 +154,7 @@ class TaskConfig:
         for name, value in settings.items():
             check = _CHECKS.get(name)
             if check is None:
-                msg = f"there is no setting {name!r} of a task, but {', '.join(_CHECKS)}"
+                msg = f"there is no setting {name!r} of a task: there are {', '.join(_CHECKS)}"
                 raise TypeError(msg)
             if value is not None:
                 values[name] = check(name, value)

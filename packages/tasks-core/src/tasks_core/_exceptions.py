@@ -26,11 +26,11 @@ class Missing(Enum):
         "TasksMiddleware around an ASGI application)."
     )
     STARTED = (
-        "The task runner of this application has not been started: that happens with its "
-        "lifespan. Servers run that unless they are told not to, or something around the "
-        "application keeps it from them; a test client does within `with TestClient(app) as "
-        "client:`; httpx's ASGITransport never does, so put lifespan(app) of tasks_core.testing "
-        "around it."
+        "The task runner of this application has not been started: its lifespan has not run. In a "
+        "test write `with TestClient(app) as client:`, for without `with` it does not run; around "
+        "httpx's ASGITransport, which never runs it, put lifespan(app) of tasks_core.testing. A "
+        "server runs it, unless it is told not to, as by uvicorn's --lifespan off, or something "
+        "around the application keeps it from the server."
     )
     FAILED = (
         "The lifespan of this application failed when it started, see the error that it raised; "
@@ -110,7 +110,8 @@ class Closed(Enum):
         "in this process, or schedule in that one."
     )
     LOOP_ENDED = (
-        "the event loop on which it was to run has ended, without leaving the task runner first."
+        "the event loop on which it was to run has ended, without leaving the task runner first: "
+        "end the lifespan before the loop."
     )
 
 
@@ -140,7 +141,7 @@ class TaskAborted(TasksError):  # noqa: N818 - the state's name, as in asyncio.C
         super().__init__(kind)
 
     def __str__(self) -> str:
-        return f"the task was ended by {self.args[0]}, which goes no further"
+        return f"the task was ended by {self.args[0]}, which ends nothing else"
 
 
 class TaskFailed(TasksError):  # noqa: N818 - the state's name
@@ -243,4 +244,7 @@ class TaskSkipped(TasksError):  # noqa: N818 - the state's name
         super().__init__(name)
 
     def __str__(self) -> str:
-        return f"task {self.args[0]} was skipped: its request's outcome was not the one in `run_on`"
+        return (
+            f"task {self.args[0]} was skipped: its request did not end as its `run_on` says, which "
+            'is "success" unless set'
+        )

@@ -168,13 +168,19 @@ class PeriodicTask:
         found = self._ask(None, previous.astimezone(UTC) + timedelta(microseconds=1))
         if _is_later(found, previous):
             return found
-        msg = f"{self._periodic.trigger!r} gives {found}, which is not after {previous}"
+        msg = (
+            f"{self._periodic.trigger!r} gives {found}, which is not after {previous}: a trigger "
+            "gives a later moment each time"
+        )
         raise ValueError(msg)
 
     def _ask(self, previous: datetime | None, now: datetime) -> datetime | None:
         found = self._periodic.trigger.get_next_fire_time(previous, now)
         if found is not None and found.tzinfo is None:
-            msg = f"{self._periodic.trigger!r} gives moments without a time zone"
+            msg = (
+                f"{self._periodic.trigger!r} gives moments without a time zone: give them one, "
+                "UTC for instance"
+            )
             raise ValueError(msg)
         return found
 
@@ -226,9 +232,7 @@ def _check_claim(claim: object) -> None:
     remedy = "pass a function that takes (name, moment)"
     check_callable("claim", claim, remedy=remedy)
     if not fits(claim, ("name", datetime.now(UTC))):
-        msg = (
-            f"claim is called with the name and the moment, and {describe(claim)} is not: {remedy}"
-        )
+        msg = f"claim must take the name and the moment, and {describe(claim)} does not: {remedy}"
         raise TypeError(msg)
 
 

@@ -89,11 +89,14 @@ class Settings:
 def check_observers(value: object) -> None:
     """Refuse observers that could not be called, or whose calls nobody would await."""
     if not isinstance(value, Sequence) or isinstance(value, str):
-        msg = f"observers is a list of functions, not {type(value).__name__}"
+        msg = f"observers is a list of functions, not {type(value).__name__}: observers=[...]"
         raise TypeError(msg)
     for observer in cast("Sequence[object]", value):
         if not callable(observer):
-            msg = f"observers are functions, and {type(observer).__name__} cannot be called"
+            msg = (
+                f"observers are functions, and {type(observer).__name__} cannot be called: pass "
+                "functions that take a task"
+            )
             raise TypeError(msg)
         if is_async(observer):
             msg = f"observers are not async, and {describe(observer)} is: let it schedule a task"
@@ -103,15 +106,18 @@ def check_observers(value: object) -> None:
 def check_carriers(value: object) -> None:
     """Refuse what is none, and two of which nobody could say which one is meant."""
     if not isinstance(value, Sequence) or isinstance(value, str):
-        msg = f"carriers is a list of carriers, not {type(value).__name__}"
+        msg = f"carriers is a list of carriers, not {type(value).__name__}: carriers=[...]"
         raise TypeError(msg)
     names = set[str]()
     for carrier in cast("Sequence[object]", value):
         if not isinstance(carrier, Carrier):
-            msg = f"carriers is a list of carriers, and {type(carrier).__name__} is none"
+            msg = (
+                f"carriers is a list of carriers, and {type(carrier).__name__} is none: "
+                "pass such as CeleryCarrier(app)"
+            )
             raise TypeError(msg)
         if not carrier.name:
-            msg = f"the name of {type(carrier).__name__} is empty: ids begin with it"
+            msg = f"the name of {type(carrier).__name__} is empty, and ids begin with it: name=..."
             raise ValueError(msg)
         if carrier.name in names:
             msg = f"two carriers have the name {carrier.name!r}: pass name=... to one of them"
@@ -122,7 +128,7 @@ def check_carriers(value: object) -> None:
 def check_periodic(value: object) -> None:
     """Refuse what is none, and two of one name (contract 10.8)."""
     if not isinstance(value, Sequence) or isinstance(value, str):
-        msg = f"periodic is a list of Periodic(...), not {type(value).__name__}"
+        msg = f"periodic is a list, not {type(value).__name__}: periodic=[Periodic(...)]"
         raise TypeError(msg)
     names = set[str]()
     for periodic in cast("Sequence[object]", value):

@@ -52,7 +52,7 @@ class Every:
     def __post_init__(self) -> None:
         """Refuse what would never come, or always."""
         if self.interval <= timedelta(0):
-            msg = f"Every is an interval longer than zero, not {self.interval}: Every(minutes=5)"
+            msg = f"Every needs an interval longer than zero, not {self.interval}: Every(minutes=5)"
             raise ValueError(msg)
 
     @property

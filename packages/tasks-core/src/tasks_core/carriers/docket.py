@@ -60,7 +60,7 @@ class DocketCarrier(Carrier):
         async def send(task_id: str) -> None:
             execution = await self._docket.add(task, key=task_id)(*args, **kwargs)
             if execution.disposition is Disposition.STRUCK:
-                msg = f"{describe(func)} is struck from the docket"
+                msg = f"{describe(func)} is struck from the docket: restore it there"
                 raise RuntimeError(msg)
 
         return send
