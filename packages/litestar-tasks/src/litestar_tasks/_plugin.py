@@ -40,8 +40,7 @@ class TasksPlugin(InitPlugin, ReceiveRoutePlugin):
     as a `TaskConfig` under the key ``"tasks"`` of its ``opt``; the inner layer's settings win
     (contract 3.3). A second plugin without settings changes nothing.
 
-    Args:
-        settings: See `RunnerSettings`.
+    Its settings are those of `RunnerSettings`.
 
     Raises:
         TypeError: A setting is of the wrong type.

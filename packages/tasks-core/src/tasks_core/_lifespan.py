@@ -35,8 +35,7 @@ class ApplicationTasks:
     For who writes an adapter. There is one lifespan at a time, as a rule; but one application may
     be served on several event loops, and several applications may share a lifespan's state.
 
-    Args:
-        settings: See `RunnerSettings`.
+    Its settings are those of `RunnerSettings`.
 
     Raises:
         TypeError: A setting is of the wrong type.

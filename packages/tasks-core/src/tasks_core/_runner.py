@@ -62,8 +62,7 @@ class TaskRunner(Scheduler):
     Without a request it schedules tasks itself, as a request's scheduler does whose phases have
     all passed (contract 2.8).
 
-    Args:
-        settings: See `RunnerSettings`.
+    Its settings are those of `RunnerSettings`.
 
     Raises:
         TypeError: A setting is of the wrong type.

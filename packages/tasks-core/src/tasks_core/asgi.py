@@ -45,6 +45,8 @@ __all__ = [
 class TasksMiddleware:
     """Gives an ASGI application a task runner for its lifespan, and each request a scheduler.
 
+    Its other settings are those of `RunnerSettings`.
+
     Args:
         app: The application, with all its middleware.
         disconnects: The framework's own exceptions by which it tells a route that the client has
@@ -52,7 +54,6 @@ class TasksMiddleware:
         mount_key: The key by which a framework marks the scope of a request that it has routed: an
             application that finds it is mounted. Default: none.
         tasks: The application's tasks, where an adapter builds its middleware more than once.
-        settings: See `RunnerSettings`.
 
     Raises:
         TypeError: A setting is of the wrong type.
