@@ -14,6 +14,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from sentry_sdk import integrations
 from tasks_core.asgi import ASGIApp
 
 from tests.conformance.driver import serve
@@ -36,7 +37,12 @@ def importable(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
     loggers = [logging.getLogger(name) for name in (None, "tasks_core")]
     settings = [(it.level, it.handlers[:], it.filters[:], it.propagate) for it in loggers]
+    # By itself Sentry changes every framework that it finds, for all tests that follow.
+    enabled: list[str] = vars(integrations)["_AUTO_ENABLING_INTEGRATIONS"]
+    found = enabled[:]
+    enabled.clear()
     yield
+    enabled[:] = found
     for logger, setting in zip(loggers, settings, strict=True):
         logger.level, logger.handlers[:], logger.filters[:], logger.propagate = setting
         logger.setLevel(setting[0])
