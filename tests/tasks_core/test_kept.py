@@ -136,6 +136,23 @@ async def test_a_handle_that_is_dropped_is_no_cycle() -> None:
         assert seen() is None
 
 
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_result_that_has_the_event_loops_task_is_no_cycle() -> None:
+    """4.2 That task's context no longer refers to ours, which refers to the result."""
+
+    async def give_away(payload: Payload) -> object:
+        return asyncio.current_task()
+
+    async with open_runner() as runner:
+        task = runner.schedule(give_away, Payload())
+        assert isinstance(await task.wait(), asyncio.Task)
+        seen = weakref.ref(task)
+        del task
+        await anyio.wait_all_tasks_blocked()
+        assert seen() is None
+
+
 async def test_a_traceback_begins_in_the_users_function() -> None:
     """4.2 It shows the function and what that called, not how it was run."""
 

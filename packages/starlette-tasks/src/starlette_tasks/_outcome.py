@@ -158,20 +158,20 @@ class _WatchedScope(dict[str, Any]):
     __slots__ = ("_scope",)
 
     def __init__(self, scope: MutableMapping[str, Any]) -> None:
-        super().__init__(scope)
+        dict.__init__(self, scope)  # no `super()`, which each request would pay for
         self._scope = scope
 
     def __setitem__(self, key: str, value: Any) -> None:  # noqa: ANN401
         if key == HANDLERS:
-            super().__setitem__(key, _watched(value, self._scope))
+            dict.__setitem__(self, key, _watched(value, self._scope))
             return
-        super().__setitem__(key, value)
+        dict.__setitem__(self, key, value)
         self._scope[key] = value
         if key == "app" and isinstance(value, Starlette):  # before it builds its middleware
             watch(value)
 
     def update(self, *others: Any, **values: Any) -> None:  # noqa: ANN401
-        super().update(*others, **values)
+        dict.update(self, *others, **values)
         self._scope.update(*others, **values)
 
     def setdefault(self, key: str, default: Any = None) -> Any:  # noqa: ANN401
@@ -180,12 +180,12 @@ class _WatchedScope(dict[str, Any]):
         return self[key]
 
     def __delitem__(self, key: str) -> None:
-        super().__delitem__(key)
+        dict.__delitem__(self, key)
         self._scope.pop(key, None)
 
     def pop(self, key: str, *default: Any) -> Any:  # noqa: ANN401
         self._scope.pop(key, None)
-        return super().pop(key, *default)
+        return dict.pop(self, key, *default)
 
 
 def _watched(handlers: Any, scope: Scope) -> Any:  # noqa: ANN401 - they are not documented

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context
+from functools import partial
 from threading import get_ident
 from typing import Any
 
@@ -36,6 +37,8 @@ class Backend(ABC):
     scope_type: Callable[..., anyio.CancelScope]
     """Makes the cancel scopes of this event loop: `anyio.CancelScope` asks each time for the loop's
     library, for a tenth of what a task costs."""
+    make_scope: Callable[[], anyio.CancelScope]
+    """Makes the scope of a whole task, which no other scope reaches into."""
 
     def __init__(self, thread_limit: int) -> None:
         self.thread: int = get_ident()
@@ -118,7 +121,8 @@ class AsyncioBackend(Backend):
     def __init__(self, thread_limit: int) -> None:
         super().__init__(thread_limit)
         self._loop = asyncio.get_running_loop()
-        self.scope_type = type(anyio.CancelScope())
+        # No scope is around a task of the loop's own, so a shield would have nothing to keep out.
+        self.make_scope = self.scope_type = type(anyio.CancelScope())
 
     async def open(self) -> None:
         """Do nothing: the loop is there."""
@@ -181,6 +185,7 @@ class TrioBackend(Backend):
 
         super().__init__(thread_limit)
         self.scope_type = anyio.CancelScope
+        self.make_scope = partial(anyio.CancelScope, shield=True)  # in the task group's
         self._group = anyio.create_task_group()
         self._turn = anyio.Event()  # set when the task that was spawned last begins
         self._turn.set()

@@ -11,7 +11,7 @@ from ._attempts import Attempts
 from ._backend import runs_here
 from ._exceptions import HandOverError, TaskAborted
 from ._record import escape
-from ._state import PENDING
+from ._state import PENDING, SUCCEEDED
 from ._task import Task, current
 from ._threads import call, call_in_thread
 from ._traceback import users_part
@@ -27,7 +27,7 @@ async def execute(task: Task, refusal: Exception | None = None) -> None:
     if task._state is not PENDING:
         return  # cancelled before its first step
     func, config, backend = task.func, task.config, task._backend
-    scope = backend.scope_type(shield=True)
+    scope = backend.make_scope()
     backend.living.scopes[task] = scope
     try:
         with scope:
@@ -52,8 +52,6 @@ async def execute(task: Task, refusal: Exception | None = None) -> None:
                 error = _failure(raised, scope, task)
                 if error is None:
                     raise
-                if task._carried is not None and not isinstance(error, HandOverError):
-                    error = _not_confirmed(task, error)
                 try:
                     await _fail(task, error, scope)
                 finally:
@@ -64,7 +62,10 @@ async def execute(task: Task, refusal: Exception | None = None) -> None:
         _swallow(raised, task, scope)
     finally:
         backend.living.end(task)
-        current.set(None)
+        if task._state is not SUCCEEDED or task._result is not None:
+            # What it has raised, or returned, may hold the event loop's task, whose context this
+            # is. Else nothing of ours does, and setting a variable is dear.
+            current.set(None)
         del task, scope  # what the function has raised may keep this frame, and the task has that
 
 
@@ -77,6 +78,8 @@ def _not_confirmed(task: Task, error: Exception) -> HandOverError:
 
 async def _fail(task: Task, error: Exception, scope: CancelScope) -> None:
     """Let a task fail: the failure is logged, then handled (contract 4.2, 4.3)."""
+    if task._carried is not None and not isinstance(error, HandOverError):
+        error = _not_confirmed(task, error)
     task._fail(error)
     _report.failed(task, error)
     handler, failure = task.config.on_error, None

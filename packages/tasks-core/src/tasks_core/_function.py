@@ -108,11 +108,11 @@ def check_call(func: object, args: tuple[object, ...], kwargs: Mapping[str, obje
             the arguments do not fit its signature, as far as it can be read.
     """
     if type(func) is FunctionType and not kwargs:  # as most are
-        code, given = func.__code__, len(args)
-        flags = code.co_flags
+        code = func.__code__
+        flags, left_out = code.co_flags, code.co_argcount - len(args)
         if (
             (flags & _ASYNC or not (func.__dict__ or flags & _GENERATOR))
-            and given <= code.co_argcount <= given + len(func.__defaults__ or ())
+            and (not left_out or 0 < left_out <= len(func.__defaults__ or ()))
             and not code.co_kwonlyargcount
         ):
             return flags & _ASYNC != 0

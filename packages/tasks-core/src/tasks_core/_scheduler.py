@@ -304,21 +304,22 @@ class TasksScheduler(Scheduler):
             self.fail()
         if self._phase >= phase:
             return
-        if phase is AFTER_RESPONSE:
+        is_last = phase is AFTER_RESPONSE
+        if is_last and self._phase is IMMEDIATE:
             self.reach(AFTER_ROUTE)
         # A thread may schedule meanwhile: `_put` adds its task and then looks what has begun, so
         # one of the two sees what the other has done.
         self._phase = phase
-        if phase is AFTER_RESPONSE and self._judged:
+        if is_last and self._judged:
             judged, self._judged = self._judged, ()
             self._hand_over(judged)
-        if phase is AFTER_RESPONSE and self._outside:
+        if is_last and self._outside:
             outside, self._outside = self._outside, frozenset()
             if self._failed:  # what was scheduled since then runs
                 self._skip_for_failure(outside.__contains__)
         if self._waiting:
             self._begin(self._take(phase))
-        if phase is AFTER_RESPONSE and self._runner._unentered:
+        if is_last and self._runner._unentered:
             with self._runner._lock:
                 self._runner._unentered.discard(self)
 
