@@ -158,20 +158,20 @@ class _WatchedScope(dict[str, Any]):
     __slots__ = ("_scope",)
 
     def __init__(self, scope: MutableMapping[str, Any]) -> None:
-        dict.__init__(self, scope)  # no `super()`, which each request would pay for
+        super().__init__(scope)
         self._scope = scope
 
     def __setitem__(self, key: str, value: Any) -> None:  # noqa: ANN401
         if key == HANDLERS:
-            dict.__setitem__(self, key, _watched(value, self._scope))
+            super().__setitem__(key, _watched(value, self._scope))
             return
-        dict.__setitem__(self, key, value)
+        super().__setitem__(key, value)
         self._scope[key] = value
         if key == "app" and isinstance(value, Starlette):  # before it builds its middleware
             watch(value)
 
     def update(self, *others: Any, **values: Any) -> None:  # noqa: ANN401
-        dict.update(self, *others, **values)
+        super().update(*others, **values)
         self._scope.update(*others, **values)
 
     def setdefault(self, key: str, default: Any = None) -> Any:  # noqa: ANN401
@@ -180,12 +180,12 @@ class _WatchedScope(dict[str, Any]):
         return self[key]
 
     def __delitem__(self, key: str) -> None:
-        dict.__delitem__(self, key)
+        super().__delitem__(key)
         self._scope.pop(key, None)
 
     def pop(self, key: str, *default: Any) -> Any:  # noqa: ANN401
         self._scope.pop(key, None)
-        return dict.pop(self, key, *default)
+        return super().pop(key, *default)
 
 
 def _watched(handlers: Any, scope: Scope) -> Any:  # noqa: ANN401 - they are not documented
