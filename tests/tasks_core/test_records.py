@@ -1123,6 +1123,9 @@ async def test_the_memory_store_of_py_key_value(memory: RecordStore) -> None:
         assert task.id
         assert other.id
         seen: list[TaskState] = []
+        with anyio.fail_after(GUARD):
+            while await there.status(task.id) is None:  # its first record may take longer
+                pass
         async for status in there.follow(task.id):
             seen.append(status.state)
             if status.state is TaskState.RUNNING and status.progress is not None:
