@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 from inspect import isawaitable, iscoroutine
-from math import inf
 from types import TracebackType
 from typing import Any, cast
 
 from anyio import (
     CancelScope,
-    current_effective_deadline,
     current_time,
     get_cancelled_exc_class,
 )
@@ -108,10 +106,7 @@ class Attempts:
         if isinstance(raised, Exception):
             return raised
         # A scope may be the retry's own, around one attempt; `_go_on` sees whether it is left.
-        in_force = (
-            current_effective_deadline() == -inf or self._task._backend.cancelled_from_outside()
-        )
-        if in_force and isinstance(raised, get_cancelled_exc_class()):
+        if self._task._backend.cancels(raised):
             return TaskAborted(type(raised).__name__)
         return None
 

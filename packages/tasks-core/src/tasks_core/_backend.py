@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
+from math import inf
 from threading import get_ident
 from typing import Any
 
@@ -103,6 +104,12 @@ class Backend(ABC):
     @abstractmethod
     async def begun(self) -> None:
         """Wait until what was spawned has run its first step."""
+
+    def cancels(self, raised: BaseException) -> bool:
+        """Whether it is a cancellation that is in force here, not one that a library let escape."""
+        return isinstance(raised, anyio.get_cancelled_exc_class()) and (
+            anyio.current_effective_deadline() == -inf or self.cancelled_from_outside()
+        )
 
     @abstractmethod
     def cancelled_from_outside(self) -> bool:

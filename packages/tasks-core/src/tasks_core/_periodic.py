@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from inspect import iscoroutine
-from math import inf
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
-from anyio import Event, current_effective_deadline, get_cancelled_exc_class, sleep
+from anyio import Event, sleep
 from anyio.lowlevel import checkpoint
 
 from . import _report
@@ -196,9 +195,7 @@ class PeriodicTask:
                 why = "it could not be scheduled"
                 self.run()
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt | GeneratorExit) or _is_cancelled(
-                error, backend
-            ):
+            if isinstance(error, KeyboardInterrupt | GeneratorExit) or backend.cancels(error):
                 raise
             _report.no_run(self.name, at, why, error)
 
@@ -234,12 +231,6 @@ def _check_claim(claim: object) -> None:
     if not fits(claim, ("name", datetime.now(UTC))):
         msg = f"claim must take the name and the moment, and {describe(claim)} does not: {remedy}"
         raise TypeError(msg)
-
-
-def _is_cancelled(error: BaseException, backend: Backend) -> bool:
-    return isinstance(error, get_cancelled_exc_class()) and (
-        current_effective_deadline() == -inf or backend.cancelled_from_outside()
-    )
 
 
 def _is_later(found: datetime | None, previous: datetime) -> bool:
