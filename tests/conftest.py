@@ -8,6 +8,7 @@ from pathlib import Path
 import hypothesis  # noqa: F401  # pyright: ignore[reportUnusedImport] - see below
 import pytest
 
+from tests.asgi.watching import Outcome
 from tests.conformance import table as conformance
 from tests.servers import table as servers
 
@@ -61,6 +62,26 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Run every async test on both event loops."""
     backend: str = request.param
     return backend
+
+
+@pytest.fixture
+def outcome() -> Outcome:
+    """Give what notes a request's outcome."""
+    return Outcome()
+
+
+@pytest.fixture
+def log() -> list[str]:
+    """Give an empty log."""
+    return []
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
+    """Give a file to answer with."""
+    path = tmp_path / "page"
+    path.write_text("nothing here")
+    return path
 
 
 def pytest_collection_finish() -> None:

@@ -47,11 +47,6 @@ def watch() -> Watch:
 
 
 @pytest.fixture
-def outcome() -> Outcome:
-    return Outcome()
-
-
-@pytest.fixture
 def with_tasks(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ASGIApp]:
     """Return what makes an application of one view, and of Django's own middleware."""
 

@@ -29,11 +29,6 @@ def watch() -> Watch:
     return Watch()
 
 
-@pytest.fixture
-def outcome() -> Outcome:
-    return Outcome()
-
-
 def with_tasks(app: Quart) -> ASGIApp:
     """Put the middleware where Quart's documentation has it: around ``asgi_app``."""
     anyhow: Any = app

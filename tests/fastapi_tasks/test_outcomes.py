@@ -94,23 +94,6 @@ from tests.starlette_tasks.test_outcomes import (
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def outcome() -> Outcome:
-    return Outcome()
-
-
-@pytest.fixture
-def log() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def page(tmp_path: Path) -> Path:
-    path = tmp_path / "page"
-    path.write_text("nothing here")
-    return path
-
-
 @in_pairs(
     each_plan,
     each_place,

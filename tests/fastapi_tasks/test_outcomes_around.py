@@ -29,6 +29,18 @@ from starlette.routing import Host, Mount, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tests.asgi.around import LIMITS, OF_ASYNCIO, Around, Limits, breaking_off, losing
+from tests.asgi.endings import (
+    closes,
+    crashes,
+    crashes_beside,
+    crashes_in_a_group,
+    hears,
+    hears_in_a_group,
+    hears_in_groups,
+    returns_at_once,
+    says,
+    says_in_a_group,
+)
 from tests.asgi.pairs import in_pairs
 from tests.asgi.watching import FAILURE, IN_ORDER, SUCCESS, Outcome, Watch
 from tests.conformance.driver import GUARD, serve
@@ -86,16 +98,6 @@ from tests.starlette_tasks.test_outcomes import (
 # Trio says so of each body, Starlette's own too, that a client or a timeout has cut off.
 CUT_OFF = "ignore:Async generator .* was garbage collected:ResourceWarning"
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings(CUT_OFF)]
-
-
-@pytest.fixture
-def outcome() -> Outcome:
-    return Outcome()
-
-
-@pytest.fixture
-def log() -> list[str]:
-    return []
 
 
 # Middleware that answers what was raised.
@@ -731,46 +733,13 @@ async def test_a_body_that_reads_until_the_client_leaves(outcome: Outcome) -> No
 # WebSockets.
 
 
-async def returns_at_once(websocket: WebSocket) -> None: ...
-
-
-async def closes(websocket: WebSocket) -> None:
-    await websocket.close(4000)
-
-
-async def hears(websocket: WebSocket) -> None:
-    await websocket.receive_text()
-
-
 async def hears_and_catches(websocket: WebSocket) -> None:
     with suppress(WebSocketDisconnect):
         await websocket.receive_text()
 
 
-async def says(websocket: WebSocket) -> None:
-    await websocket.send_text("hello")
-
-
 async def disconnects_itself(websocket: WebSocket) -> None:
     raise WebSocketDisconnect(1000)
-
-
-async def hears_in_a_group(websocket: WebSocket) -> None:
-    async with anyio.create_task_group() as group:
-        group.start_soon(anyio.sleep_forever)
-        await websocket.receive_text()
-
-
-async def says_in_a_group(websocket: WebSocket) -> None:
-    async with anyio.create_task_group() as group:
-        group.start_soon(says, websocket)
-        await anyio.sleep_forever()
-
-
-async def hears_in_groups(websocket: WebSocket) -> None:
-    async with anyio.create_task_group() as outer, anyio.create_task_group() as group:
-        outer.start_soon(anyio.sleep_forever)
-        group.start_soon(hears, websocket)
 
 
 async def refuses(websocket: WebSocket) -> None:
@@ -779,29 +748,6 @@ async def refuses(websocket: WebSocket) -> None:
 
 async def refuses_by_http(websocket: WebSocket) -> None:
     raise HTTPException(403)
-
-
-async def crashes(websocket: WebSocket) -> None:
-    raise ValueError
-
-
-async def crashes_in_a_group(websocket: WebSocket) -> None:
-    async with anyio.create_task_group() as group:
-        group.start_soon(crashes, websocket)
-        await anyio.sleep_forever()
-
-
-async def crashes_beside(websocket: WebSocket) -> None:
-    async with anyio.create_task_group() as group:
-        group.start_soon(crashes_when_left, websocket)
-        await anyio.sleep_forever()
-
-
-async def crashes_when_left(websocket: WebSocket) -> None:
-    try:
-        await websocket.receive_text()
-    finally:
-        raise ValueError
 
 
 async def is_handled(websocket: WebSocket) -> None:

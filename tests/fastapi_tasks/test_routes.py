@@ -43,11 +43,6 @@ def watch() -> Watch:
     return Watch()
 
 
-@pytest.fixture
-def outcome() -> Outcome:
-    return Outcome()
-
-
 def router(watch: Watch, prefix: str = "") -> APIRouter:
     router = APIRouter(prefix=prefix)
 

@@ -41,11 +41,6 @@ def watch() -> Watch:
     return Watch()
 
 
-@pytest.fixture
-def outcome() -> Outcome:
-    return Outcome()
-
-
 def asynchronous(watch: Watch) -> Any:
     @get("/")
     async def handler(tasks: Tasks) -> str:

@@ -57,6 +57,19 @@ from tests.asgi.around import (
     swallows,
     tries_again,
 )
+from tests.asgi.endings import (
+    closes,
+    crashes,
+    crashes_beside,
+    crashes_in_a_group,
+    crashes_when_left,
+    hears,
+    hears_in_a_group,
+    hears_in_groups,
+    returns_at_once,
+    says,
+    says_in_a_group,
+)
 from tests.asgi.pairs import in_pairs
 from tests.asgi.watching import FAILURE, IN_ORDER, SUCCESS, Outcome, Watch
 from tests.conformance.cases import async_function
@@ -77,23 +90,6 @@ ANSWERED_AND_FAILED = ["success", "failure"]
 
 LAYERS = ["app", "router", "controller", "handler"]
 each_layer = pytest.mark.parametrize("layer", LAYERS)
-
-
-@pytest.fixture
-def outcome() -> Outcome:
-    return Outcome()
-
-
-@pytest.fixture
-def log() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def page(tmp_path: Path) -> Path:
-    path = tmp_path / "page"
-    path.write_text("nothing here")
-    return path
 
 
 class OwnError(Exception):
@@ -1114,46 +1110,13 @@ async def test_an_upload_that_is_broken_off(outcome: Outcome, reads: str) -> Non
 # WebSockets.
 
 
-async def returns_at_once(socket: WebSocket) -> None: ...
-
-
-async def closes(socket: WebSocket) -> None:
-    await socket.close(4000)
-
-
-async def hears(socket: WebSocket) -> None:
-    await socket.receive_text()
-
-
 async def hears_and_catches(socket: WebSocket) -> None:
     with suppress(WebSocketDisconnect):
         await socket.receive_text()
 
 
-async def says(socket: WebSocket) -> None:
-    await socket.send_text("hello")
-
-
 async def disconnects_itself(socket: WebSocket) -> None:
     raise WebSocketDisconnect(detail="gone")
-
-
-async def hears_in_a_group(socket: WebSocket) -> None:
-    async with anyio.create_task_group() as group:
-        group.start_soon(anyio.sleep_forever)
-        await socket.receive_text()
-
-
-async def says_in_a_group(socket: WebSocket) -> None:
-    async with anyio.create_task_group() as group:
-        group.start_soon(says, socket)
-        await anyio.sleep_forever()
-
-
-async def hears_in_groups(socket: WebSocket) -> None:
-    async with anyio.create_task_group() as outer, anyio.create_task_group() as group:
-        outer.start_soon(anyio.sleep_forever)
-        group.start_soon(hears, socket)
 
 
 async def refuses_it(socket: WebSocket) -> None:
@@ -1162,29 +1125,6 @@ async def refuses_it(socket: WebSocket) -> None:
 
 async def refuses_by_http(socket: WebSocket) -> None:
     raise PermissionDeniedException
-
-
-async def crashes(socket: WebSocket) -> None:
-    raise ValueError
-
-
-async def crashes_in_a_group(socket: WebSocket) -> None:
-    async with anyio.create_task_group() as group:
-        group.start_soon(crashes, socket)
-        await anyio.sleep_forever()
-
-
-async def crashes_when_left(socket: WebSocket) -> None:
-    try:
-        await socket.receive_text()
-    finally:
-        raise ValueError
-
-
-async def crashes_beside(socket: WebSocket) -> None:
-    async with anyio.create_task_group() as group:
-        group.start_soon(crashes_when_left, socket)
-        await anyio.sleep_forever()
 
 
 ENDINGS: Mapping[Any, list[str]] = {

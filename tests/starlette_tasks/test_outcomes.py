@@ -50,16 +50,6 @@ def with_tasks(*routes: BaseRoute, **options: Any) -> Starlette:
     return app
 
 
-@pytest.fixture
-def outcome() -> Outcome:
-    return Outcome()
-
-
-@pytest.fixture
-def log() -> list[str]:
-    return []
-
-
 def noting(log: list[str]) -> Callable[[str], Awaitable[None]]:
     async def note(what: str) -> None:
         log.append(what)
@@ -165,13 +155,6 @@ ANSWERS: Mapping[str, Callable[[Path], Response]] = {
     "stream": lambda _: StreamingResponse(chunks(), 404),
     "redirect": lambda _: RedirectResponse("/elsewhere"),
 }
-
-
-@pytest.fixture
-def page(tmp_path: Path) -> Path:
-    path = tmp_path / "page"
-    path.write_text("nothing here")
-    return path
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
