@@ -943,9 +943,9 @@ async def test_8_7_arguments_go_with_the_task(
                 await hand_over(runner)
             await over(runner.schedule(engine.task(len), "what a thread has done last"))
             await anyio.wait_all_tasks_blocked()
-            others = anyio_backend_name == "trio" or sys.version_info >= (3, 13)
+            others = anyio_backend_name == "trio" or sys.version_info >= (3, 12)
             if others and ends in {"hung", "refused", "aborted"}:
-                # Errors out of trio's own scopes are cycles by themselves; and from Python 3.13
+                # Errors out of trio's own scopes are cycles by themselves; and from Python 3.12
                 # on a frame has those further out.
                 gc.collect()
             if ends != "hung":

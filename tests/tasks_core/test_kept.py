@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import sys
+import threading
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import suppress
@@ -17,7 +18,7 @@ from tasks_core import Phase, Task, TaskAborted, TaskRunner, TasksScheduler, Tas
 from tasks_core._record import TEXT_LIMIT, calendar
 from tasks_core.testing import drain
 
-from tests.tasks_core.stage import Abrupt, SomeError, logged, open_runner, over, records
+from tests.tasks_core.stage import GUARD, Abrupt, SomeError, logged, open_runner, over, records
 
 pytestmark = pytest.mark.anyio
 
@@ -113,9 +114,11 @@ async def test_a_task_takes_what_it_had_with_it(
         await schedule(runner)
         await runner.join()
         await anyio.wait_all_tasks_blocked()
-        # Worker threads hold what they did last until they do something else.
-        for _ in range(3):
-            await runner.schedule(len, "").wait()
+        # Worker threads hold what they did last until they do something else, here all at once.
+        barrier = threading.Barrier(6)
+        for _ in range(6):
+            runner.schedule(barrier.wait, GUARD)
+        await runner.join()
         assert [one() for one in kept] == [None] * 3
 
 

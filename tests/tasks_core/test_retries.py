@@ -1108,7 +1108,7 @@ async def test_a_task_takes_what_it_had_with_it(
 
     Stamina keeps a cycle of its own, with the last error in it.
     """
-    if retry is RETRIES["tenacity"] and sys.version_info >= (3, 13):
+    if retry is RETRIES["tenacity"] and sys.version_info >= (3, 12):
         pytest.skip("there a frame has those around it, and tenacity's have the error")
     if func is take_for_ever and not cancelled:
         if seconds is None:
