@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections import defaultdict
 from pathlib import Path
 
 import hypothesis  # noqa: F401  # pyright: ignore[reportUnusedImport] - see below
@@ -34,9 +35,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--everything",
         action="store_true",
-        help="run each case of the conformance suite over each framework and event loop",
+        help="run each case of the conformance suite and of the adapters' over each framework and "
+        "event loop",
     )
-    group.addoption("--all-servers", action="store_true", help="run all servers, not a few")
+    group.addoption(
+        "--all-servers",
+        action="store_true",
+        help="run all servers, not a few, and the naive double",
+    )
     group.addoption(
         "--scenario-table",
         type=Path,
@@ -55,6 +61,33 @@ def pytest_configure(config: pytest.Config) -> None:
     path = config.getoption("scenario_table")
     if path is not None:
         config.pluginmanager.register(servers.Table(path))
+
+
+ADAPTERS = {"fastapi_tasks", "litestar_tasks", "starlette_tasks"}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what proves the same again, unless everything is asked for.
+
+    No adapter knows which event loop it is: one case of each of their tests is run on trio, but for
+    tests that ask for the loop's name.
+    """
+    if config.getoption("everything"):
+        return
+    cases: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if (
+            item.path.parent.name in ADAPTERS
+            and isinstance(item, pytest.Function)
+            and hasattr(item, "callspec")
+            and item.callspec.params.get("anyio_backend") == "trio"
+            and "anyio_backend_name" not in item.fixturenames
+        ):
+            cases[item.nodeid.partition("[")[0]].append(item)
+    left = {item for those in cases.values() for item in those[1:]}
+    if left:
+        config.hook.pytest_deselected(items=list(left))
+        items[:] = [item for item in items if item not in left]
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -1,7 +1,8 @@
 """The scenarios can fail: with the naive double in place of the package, they do.
 
 The double is what anybody would write first, see `apps/naive.py`. It passes what is easy, so that
-nobody need think that it fails for being broken.
+nobody need think that it fails for being broken. As that depends on nothing but the scenarios and
+the double, it runs with all servers (`hatch run servers`), and not each time.
 """
 
 import signal
@@ -57,6 +58,12 @@ def _id(value: object) -> str | None:
         return "-".join(str(getattr(one, "__name__", one)) for one in value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     name: str | None = getattr(value, "__name__", None)
     return name
+
+
+@pytest.fixture(autouse=True)
+def _with_all_servers(pytestconfig: pytest.Config) -> None:
+    if not pytestconfig.getoption("all_servers"):
+        pytest.skip("with all servers: hatch run servers")
 
 
 @pytest.fixture
