@@ -61,10 +61,10 @@ class Page:
         # Its further arguments, which are not used here, have no types.
         return self.browser.execute_script(script)  # pyright: ignore[reportUnknownMemberType]
 
-    def make_narrow(self) -> None:
-        """Make the window as narrow as chromium makes one."""
+    def resize(self, width: int) -> None:
+        """Make the window as wide as this, or as narrow as chromium makes one."""
         # One of its arguments has no type.
-        self.browser.set_window_size(500, 800)  # pyright: ignore[reportUnknownMemberType]
+        self.browser.set_window_size(width, 830)  # pyright: ignore[reportUnknownMemberType]
 
     def place_order(self, kind: str, pace: float) -> None:
         """Click the button for an order of this kind, around the frame."""
@@ -110,8 +110,8 @@ class Page:
 
 
 @contextmanager
-def browsing(address: str, profile: Path, *, framed: bool = False) -> Generator[Page]:
-    """Open the page in a browser with a new profile."""
+def opened(profile: Path) -> Generator[Chrome]:
+    """Open a browser with a new profile."""
     assert BROWSER
     assert DRIVER
     options = ChromeOptions()
@@ -131,9 +131,16 @@ def browsing(address: str, profile: Path, *, framed: bool = False) -> Generator[
         options.add_argument(f"--{flag}")
     browser = Chrome(options, Service(DRIVER))
     try:
-        yield Page(browser, address, framed=framed)
+        yield browser
     finally:
         browser.quit()
+
+
+@contextmanager
+def browsing(address: str, profile: Path, *, framed: bool = False) -> Generator[Page]:
+    """Open the page in a browser of its own."""
+    with opened(profile) as browser:
+        yield Page(browser, address, framed=framed)
 
 
 def take_picture(path: Path) -> None:

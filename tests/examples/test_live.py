@@ -6,12 +6,12 @@ The page alone, without a browser, is in tests/tasks_core/test_page.py.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
+from selenium.webdriver import Chrome
 
-from tests.examples.live_page import BROWSER, DRIVER, Page, browsing
+from tests.examples.live_page import BROWSER, DRIVER, Page, opened
 from tests.examples.programs import launched
 
 TASKS = ("charge", "pack", "confirm", "refund")
@@ -23,12 +23,21 @@ def address() -> Iterator[str]:
         yield address
 
 
-@pytest.fixture
-def page(address: str, tmp_path: Path) -> Iterator[Page]:
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """Open one browser for all, as that takes seconds."""
     if not (BROWSER and DRIVER):
         pytest.skip("no browser: apt-get install --no-install-recommends chromium chromium-driver")
-    with browsing(address, tmp_path / "profile", framed=True) as page:
-        yield page
+    with opened(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser: Chrome, address: str) -> Iterator[Page]:
+    page = Page(browser, address, framed=True)
+    page.resize(1000)
+    yield page
+    browser.get("about:blank")  # its open stream would hold up the server's stop
 
 
 def test_who_may_see_it(address: str) -> None:
@@ -111,7 +120,7 @@ def test_a_phone(page: Page) -> None:
     """All is in reach on a narrow screen, without moving it sideways."""
     page.place_order("accepted, and its mail fails", 0.01)
     page.wait_for("order 1: confirm", "failed", "the mail server does not answer")
-    page.make_narrow()
+    page.resize(500)
     wide, at_hand = page.run(
         "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
     )
