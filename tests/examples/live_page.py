@@ -125,6 +125,7 @@ def opened(profile: Path) -> Generator[Chrome]:
         "disable-background-networking",
         "disable-component-update",
         "disable-sync",
+        "disable-features=BackForwardCache",  # where a page that was left keeps its stream open
         f"user-data-dir={profile}",
         "window-size=1000,830",
     ):
