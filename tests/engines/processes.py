@@ -24,6 +24,9 @@ from tests.servers.server import ROOT, Server
 GUARD: Final = 60.0
 """Seconds after which a test gives up."""
 
+RABBITMQ: Final = "/usr/lib/rabbitmq/bin/rabbitmq-server"
+"""Debian's own wrapper of it wants to be another user, with one folder for all."""
+
 
 class Process:
     """A process of the test's own, with its log; as a context manager it leaves none behind.
@@ -117,6 +120,38 @@ class Redis(Process):
     def url(self, database: int = 0) -> str:
         """Return the address of a database."""
         return f"redis://127.0.0.1:{self.port}/{database}"
+
+
+class RabbitMQ(Process):
+    """A rabbitmq-server on ports of its own, with all that it writes in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        ports: list[int] = []
+        for _ in range(3):
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                ports.append(free.getsockname()[1])
+        self.address: Final = f"amqp://guest:guest@127.0.0.1:{ports[0]}/"
+        self._names = {"ERL_EPMD_PORT": str(ports[2])}  # the daemon that Erlang finds nodes by
+        environment = self._names | {
+            "HOME": str(folder),
+            "RABBITMQ_DIST_PORT": str(ports[1]),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
+            "RABBITMQ_LOGS": "-",
+            "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
+            "RABBITMQ_NODENAME": f"tests{ports[0]}@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(ports[0]),
+            "RABBITMQ_PID_FILE": str(folder / "pid"),
+        }
+        super().__init__([RABBITMQ], folder / "log", environment)
+        self.wait_for_log("Server startup complete")
+
+    def kill(self) -> None:
+        """End it, and the daemon, which is of another session."""
+        super().kill()
+        subprocess.run(
+            ["epmd", "-relaxed_command_check", "-kill"], env=os.environ | self._names, check=True
+        )
 
 
 @dataclass(frozen=True)

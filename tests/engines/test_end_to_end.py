@@ -14,7 +14,15 @@ from typing import Any, TypeAlias
 import pytest
 
 from tests.engines.conftest import Open
-from tests.engines.processes import GUARD, Engine, Redis, Shop, wait_until
+from tests.engines.processes import (
+    GUARD,
+    RABBITMQ,
+    Engine,
+    RabbitMQ,
+    Redis,
+    Shop,
+    wait_until,
+)
 
 Folders: TypeAlias = pytest.TempPathFactory
 
@@ -103,6 +111,26 @@ def test_8_8_confirmed_work_is_in_the_queue(idle: Shop) -> None:
     for number, phase in enumerate(("immediate", "after_route"), 1):
         idle.place(number, f"phase={phase}&confirm=true")
         assert idle.queued() == before + number
+
+
+def test_8_taskiq_on_rabbitmq(
+    engine: Engine, open_shop: Open, database: str, tmp_path: Path
+) -> None:
+    """8: The same shop, with what waits in RabbitMQ, and results in Redis."""
+    if engine.name != "taskiq":
+        pytest.skip("Taskiq's")
+    if not Path(RABBITMQ).exists():
+        pytest.skip("no rabbitmq-server is installed here")
+    folder = tmp_path / "rabbitmq"
+    folder.mkdir()
+    with RabbitMQ(folder) as rabbitmq, open_shop(database, TESTS_AMQP=rabbitmq.address) as shop:
+        waiting = shop.place(1, "phase=after_route&confirm=true")
+        assert shop.state(waiting) == "pending"
+        shop.work()
+        assert shop.wait_for_state(waiting, "succeeded")["result"] == "invoice 1"
+        refused = shop.wait_for_state(shop.place(2, "what=refuse"), "failed")
+        assert refused["error"] == "order 2 was refused"
+        assert len(shop.said("invoice 1 runs")) == 1
 
 
 @contextmanager

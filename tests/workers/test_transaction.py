@@ -33,7 +33,7 @@ def procrastinate(folder: Path, *arguments: str) -> None:
 def test_a_job_is_committed_with_the_row_or_not_at_all(
     postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """8.10: A commit that fails leaves no job; one that succeeds leaves one, which a worker runs."""
+    """8.10: A commit that fails leaves no job; one that succeeds leaves one for a worker."""
     (recipe,) = (it for it in programs_of(ROOT / "docs" / "outgrowing.md") if it.name == NAME)
     write([recipe], tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,6 +13,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from taskiq import AsyncBroker
 from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 from tasks_core.carriers.taskiq import TaskiqCarrier
 
@@ -23,13 +25,23 @@ connection: dict[str, Any] = {
     "retry_on_error": [RedisConnectionError, RedisTimeoutError, OSError],
     "socket_connect_timeout": 1,
 }
-broker = RedisStreamBroker(
-    shop.REDIS,
-    consumer_id="0",  # what was sent before the first worker came is not lost
-    idle_timeout=1000,  # in production longer than the longest task
-    maxlen=100_000,
-    **connection,
-).with_result_backend(
+
+
+def make_broker() -> AsyncBroker:
+    if "TESTS_AMQP" in os.environ:
+        from taskiq_aio_pika import AioPikaBroker  # noqa: PLC0415 - where there is a RabbitMQ
+
+        return AioPikaBroker(os.environ["TESTS_AMQP"])
+    return RedisStreamBroker(
+        shop.REDIS,
+        consumer_id="0",  # what was sent before the first worker came is not lost
+        idle_timeout=1000,  # in production longer than the longest task
+        maxlen=100_000,
+        **connection,
+    )
+
+
+broker = make_broker().with_result_backend(
     RedisAsyncResultBackend(
         shop.REDIS, result_ex_time=shop.EXPIRES, keep_results=True, **connection
     )
