@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from contextlib import closing
+from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPResponse, IncompleteRead
 
 import pytest
@@ -55,8 +55,6 @@ def test_a_server_that_cuts_streams(start: Starter) -> None:
         server.wait_for("cancelled")
         server.open("convert")  # the task's thread is left, and a process waits for it
         server.wait()
-        try:
+        with suppress(IncompleteRead, ConnectionError):  # as it was cut
             assert b"event: end" not in response.read()
-        except (IncompleteRead, ConnectionError):
-            pass  # uvicorn: the response has no end
         assert server.said[-2:] == ["cancelled", "teardown"]

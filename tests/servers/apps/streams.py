@@ -1,4 +1,4 @@
-"""A stream of a task's progress, as docs/progress.md shows it, and a task that ends when told to."""
+"""A stream of a task's progress, as docs/progress.md has it, and a task that ends when told to."""
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
