@@ -42,6 +42,25 @@ def test_how_to_install(readme: Path) -> None:
     assert f"pip install {name}" not in text
 
 
+def test_where_the_guide_begins() -> None:
+    """The guide says first that the index has another project, then builds and takes our wheels."""
+    page = ROOT / "docs" / "start.md"
+    text = page.read_text(encoding="utf-8")
+    first = text.index("pip install")
+    assert text.index("is another project") < first
+    assert "hatch run wheels:build" in text[first : text.index("--find-links")]
+    for name in ("fastapi", "starlette", "litestar"):
+        assert f"pip install --find-links CLONE/dist CLONE/dist/{name}_tasks-*.whl" in text
+
+
+def test_no_page_installs_another_project() -> None:
+    """No page has pip take from the index what is not ours there."""
+    pages = [*READMES, *sorted((ROOT / "docs").glob("*.md"))]
+    ours = r"pip install [^\n`]*(?<![/\w])(tasks-core|(fastapi|starlette|litestar)-tasks)"
+    found = [page.name for page in pages if re.search(ours, page.read_text(encoding="utf-8"))]
+    assert found == []
+
+
 def test_links() -> None:
     """Every file that a README links to exists."""
     for readme in READMES:

@@ -1,5 +1,6 @@
 """The table of scenarios, servers and outcomes."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -55,7 +56,7 @@ class Table:
 def _section(module: str, rows: Sequence[tuple[str, dict[str, Counter[str]]]]) -> Iterator[str]:
     """Say what was tried, and fold what came out."""
     yield from ("", f"## {module.capitalize()}", "")
-    sentences = dict.fromkeys(scenario.partition(" `")[0] for scenario, _ in rows)
+    sentences = dict.fromkeys(re.sub(r"(?<=\.) `[^`]*`$", "", scenario) for scenario, _ in rows)
     yield from (f"- {sentence}" for sentence in sentences)
     heads = " | ".join(COMMANDS)
     yield from ("", f'??? quote "{len(rows)} cases on {len(COMMANDS)} servers"', "")
