@@ -489,7 +489,8 @@ class TasksScheduler(Scheduler):
 
     def _close_route(self) -> None:
         """Note that a route has ended, whatever it has sent."""
-        self.reach(AFTER_ROUTE)
+        if self._phase is IMMEDIATE:
+            self.reach(AFTER_ROUTE)
         self._close()
 
     def _close(self) -> None:
