@@ -230,6 +230,20 @@ class Base(BaseHTTPMiddleware):
         return response
 
 
+def in_a_function(inner: ASGIApp) -> ASGIApp:
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        await inner(scope, receive, send)
+
+    return call
+
+
+def returning_it(inner: ASGIApp) -> Callable[[Request], Awaitable[Any]]:
+    async def endpoint(_: Request) -> Any:
+        return inner
+
+    return endpoint
+
+
 def in_router_default(inner: ASGIApp) -> Starlette:
     app = Starlette()
     app.router.default = inner
@@ -255,7 +269,9 @@ MOUNTS: Mapping[str, Callable[[ASGIApp], Starlette]] = {
         routes=[Mount("/in", app=Starlette(routes=[Mount("/deep", app=inner)]))]
     ),
     "wrapped_by_hand": lambda inner: Starlette(routes=[Mount("/in", app=Plain(inner))]),
+    "in_a_function": lambda inner: Starlette(routes=[Mount("/in", app=in_a_function(inner))]),
     "as_a_route": lambda inner: Starlette(routes=[Route("/in/", inner)]),
+    "as_a_response": lambda inner: Starlette(routes=[Route("/in/", returning_it(inner))]),
     "router_default": in_router_default,
 }
 PATHS = {"mount_in_mount": "/in/deep/", "mount_in_router": "/in/deep/"} | {
@@ -297,14 +313,57 @@ async def test_mounted_applications(outcome: Outcome, way: str, kind: str, insid
     assert await ask(app, outcome, PATHS.get(way, "/in/")) == FAILURE
 
 
+def mount_later(app: Starlette, inner: ASGIApp) -> None:
+    app.mount("/in", inner)
+
+
+def mount_further_in_later(app: Starlette, inner: ASGIApp) -> None:
+    mount, *_ = app.routes
+    assert isinstance(mount, Mount)
+    mount.routes.append(Mount("/in", app=inner))
+
+
+def host_later(app: Starlette, inner: ASGIApp) -> None:
+    app.host("testserver", inner)
+
+
+def route_later(app: Starlette, inner: ASGIApp) -> None:
+    app.routes.append(Route("/in/", inner))
+
+
+def put_in_place_later(app: Starlette, inner: ASGIApp) -> None:
+    app.routes[0] = Mount("/in", app=inner)
+
+
+@pytest.mark.parametrize(
+    "later", [mount_later, mount_further_in_later, host_later, route_later, put_in_place_later]
+)
 @pytest.mark.parametrize("kind", KINDS)
-async def test_an_application_that_is_mounted_later(outcome: Outcome, kind: str) -> None:
-    """1.8 Also one that is mounted when requests have been served."""
-    app = with_tasks()
+async def test_an_application_that_is_mounted_later(
+    outcome: Outcome, kind: str, later: Callable[[Starlette, ASGIApp], None]
+) -> None:
+    """1.8 Also one that is mounted when requests have been served, in whatever way."""
+    app = with_tasks(Mount("/deep", app=Router()))
     async with serve(app) as server:
-        await server.request("/in/")
-        app.mount("/in", inner_app(outcome, kind))
-        await server.request("/in/")
+        path = "/deep/in/" if later is mount_further_in_later else "/in/"
+        await server.request(path)
+        later(app, inner_app(outcome, kind))
+        await server.request(path)
+        assert await outcome.seen() == FAILURE
+
+
+async def test_a_handler_by_status_of_one_that_was_used_before(outcome: Outcome) -> None:
+    """1.6 Its handlers are looked for, and one for a status tells as those of a type do."""
+
+    async def handle(request: Request, error: Exception) -> Response:
+        return PlainTextResponse("teapot", 200)
+
+    route = Route("/", raising(outcome, lambda: HTTPException(418)))
+    inner = Starlette(routes=[route], exception_handlers={418: handle})
+    inner.middleware_stack = inner.build_middleware_stack()
+    app = with_tasks(Mount("/in", app=inner))
+    async with serve(app) as server:
+        assert (await server.request("/in/")).body == b"teapot"
         assert await outcome.seen() == FAILURE
 
 
@@ -429,9 +488,9 @@ async def test_the_scope_is_the_same_for_middleware() -> None:
 
     async def look(request: Request, call_next: Any) -> Response:
         response: Response = await call_next(request)
-        seen.append((request.scope["endpoint"], request.path_params, request.scope["mark"]))
-        assert "gone" not in request.scope
-        assert "popped" not in request.scope
+        scope = request.scope
+        seen.append((scope["endpoint"], request.path_params, scope["mark"]))
+        seen.append({key: scope.get(key) for key in ("a", "b", "c", "d", "gone", "popped")})
         return response
 
     async def endpoint(request: Request) -> Response:
@@ -440,6 +499,10 @@ async def test_the_scope_is_the_same_for_middleware() -> None:
         assert request.scope.pop("popped") == 1
         assert request.scope.pop("popped", 2) == 2
         assert request.scope.setdefault("mark", 3) == request.scope.setdefault("mark", 4) == 3
+        request.scope.update({"a": 1}, b=2)
+        request.scope.update(iter([("c", 3)]))
+        request.scope.update(d=4)
+        assert [request.scope[key] for key in "abcd"] == [1, 2, 3, 4]
         return PlainTextResponse("ok")
 
     app = with_tasks(
@@ -447,7 +510,8 @@ async def test_the_scope_is_the_same_for_middleware() -> None:
     )
     async with serve(app) as server:
         await server.request("/ada")
-    assert seen == [(endpoint, {"name": "ada"}, 3)]
+    written = {"a": 1, "b": 2, "c": 3, "d": 4, "gone": None, "popped": None}
+    assert seen == [(endpoint, {"name": "ada"}, 3), written]
 
 
 # Middleware that catches what the route raises, and answers itself.

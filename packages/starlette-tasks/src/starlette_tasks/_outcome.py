@@ -89,7 +89,9 @@ class RouteMiddleware:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
         else:
-            await serve_route(self.app, _WatchedScope(scope), receive, send)
+            watched = _WatchedScope(scope)
+            watched.outer = scope
+            await serve_route(self.app, watched, receive, send)
 
 
 class FailureMiddleware:
@@ -153,26 +155,31 @@ class _WatchedScope(dict[str, Any]):
     """A scope as the routing sees it, which sees who is called with it, and with what handlers.
 
     What is written there is written to the scope as middleware has it, too.
+
+    Each request has one, and writes to it several times. So nothing here goes through `super()` or
+    an `__init__`, each of which costs as much as all the rest of a method.
     """
 
-    __slots__ = ("_scope",)
+    __slots__ = ("outer",)
 
-    def __init__(self, scope: MutableMapping[str, Any]) -> None:
-        super().__init__(scope)
-        self._scope = scope
+    outer: MutableMapping[str, Any]
+    """The scope as middleware has it; set by who makes this."""
 
     def __setitem__(self, key: str, value: Any) -> None:  # noqa: ANN401
         if key == HANDLERS:
-            super().__setitem__(key, _watched(value, self._scope))
-            return
-        super().__setitem__(key, value)
-        self._scope[key] = value
-        if key == "app" and isinstance(value, Starlette):  # before it builds its middleware
-            watch(value)
+            value = _watched(value, self.outer)
+        else:
+            self.outer[key] = value
+            if key == "app" and isinstance(value, Starlette):  # before it builds its middleware
+                watch(value)
+        self |= {key: value}
 
-    def update(self, *others: Any, **values: Any) -> None:  # noqa: ANN401
-        super().update(*others, **values)
-        self._scope.update(*others, **values)
+    def update(self, other: Any = (), /, **values: Any) -> None:  # noqa: ANN401
+        new: dict[str, Any] = other
+        if values or not isinstance(other, dict):
+            new = dict(other, **values)  # it may be an iterator
+        self |= new
+        self.outer.update(new)
 
     def setdefault(self, key: str, default: Any = None) -> Any:  # noqa: ANN401
         if key not in self:
@@ -181,17 +188,18 @@ class _WatchedScope(dict[str, Any]):
 
     def __delitem__(self, key: str) -> None:
         super().__delitem__(key)
-        self._scope.pop(key, None)
+        self.outer.pop(key, None)
 
     def pop(self, key: str, *default: Any) -> Any:  # noqa: ANN401
-        self._scope.pop(key, None)
+        self.outer.pop(key, None)
         return super().pop(key, *default)
 
 
 def _watched(handlers: Any, scope: Scope) -> Any:  # noqa: ANN401 - they are not documented
     match handlers:
         case (by_type, by_status):
-            return _Handlers(by_type, scope), _Handlers(by_status, scope)
+            # Where there are none by status, all are looked for by type.
+            return _Handlers(by_type, scope), by_status and _Handlers(by_status, scope)
         case _:
             return handlers
 
