@@ -525,7 +525,9 @@ async def test_a_run_lives_until_its_error_handler_has_ended(wall: Wall) -> None
 @pytest.mark.parametrize(
     "trigger", [FIVE, Cron("*/5 * * * *"), CronTrigger(minute="*/5", timezone=UTC)]
 )
-@pytest.mark.parametrize("how", ["a blocked loop", "a machine asleep for days"])
+@pytest.mark.parametrize(
+    "how", ["a blocked loop", "up to one of its moments", "a machine asleep for days"]
+)
 async def test_what_was_missed_has_one_run(wall: Wall, trigger: Trigger, how: str) -> None:
     """10.3 However many moments have passed, and however they have."""
     asked: list[str] = []
@@ -540,6 +542,9 @@ async def test_what_was_missed_has_one_run(wall: Wall, trigger: Trigger, how: st
             wall.set(after(15))  # nothing else can run meanwhile
             await wall.wake()
             late, missed, following = "18:22:30", "26 18:10", after(17.5)
+        elif how == "up to one of its moments":
+            await wall.to("18:20")
+            late, missed, following = "18:20:00", "26 18:10", after(17.5)
         else:
             await wall.go(days=3)
             late, missed, following = "18:07:30", "26 18:10", after(2.5) + timedelta(days=3)
