@@ -40,7 +40,8 @@ GUARD: Final = 30.0
 
 PHASES: Final = {"immediate": "cyan", "after_route": "magenta", "after_response": "blue"}
 PATHS: Final = ("/phases/async", "/phases/sync", "/mail", "/orders/7", "/long")
-LAST_NOTES: Final = {"ended", "cancelled", "handler ended", "logged INFO"}
+SKIPPED: Final = ("logged INFO", "logged DEBUG")  # by a request that has failed, or succeeded
+LAST_NOTES: Final = {"ended", "cancelled", "handler ended", *SKIPPED}
 
 
 class DemoError(Exception):
@@ -469,7 +470,8 @@ def task_lane(story: Story, name: str) -> Lane:
     """Return the lane of a task, of the route, or of a dependency."""
     scheduled = story.all(name, "scheduled")
     ended, end = None, "✓"
-    for what, sign in (("ended", "✓"), ("failed", "✗"), ("cancelled", "◌"), ("logged INFO", "-")):
+    signs = {"ended": "✓", "failed": "✗", "cancelled": "◌", **dict.fromkeys(SKIPPED, "-")}
+    for what, sign in signs.items():
         if (at := story.at(name, what)) is not None:
             ended, end = at, sign
     return Lane(
