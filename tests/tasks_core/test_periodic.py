@@ -41,7 +41,7 @@ from tasks_core import (
     current_task,
     current_tasks,
 )
-from tasks_core.asgi import Receive, Scope, Send, TasksMiddleware
+from tasks_core.asgi import ApplicationTasks, Receive, Scope, Send, TasksMiddleware
 from tasks_core.testing import drain, inline, record
 
 from tests.conformance.driver import serve
@@ -387,6 +387,21 @@ async def test_runs_wait_for_the_end_of_the_start_up(wall: Wall) -> None:
         assert runs == ["18:22:00"]
         await wall.to("18:25")
         assert runs == ["18:22:00", "18:25:00"]
+
+
+async def test_each_lifespan_waits_for_its_own_start_up(wall: Wall) -> None:
+    """10.1 Where one application is started twice at a time, the one runs before the other."""
+    runs = Runs(wall)
+    tasks = ApplicationTasks(periodic=[Periodic(runs.note, FIVE)])
+    async with tasks.run():
+        async with tasks.run():
+            await wall.asleep(2)
+            tasks.started()
+            await wall.to("18:10", asleep=1)
+            assert runs == ["18:10:00"]
+        tasks.started()
+        await wall.asleep()
+        assert runs == ["18:10:00"] * 2
 
 
 async def test_a_start_up_that_fails_runs_nothing(wall: Wall) -> None:
