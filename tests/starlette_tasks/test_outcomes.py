@@ -378,7 +378,7 @@ async def test_what_is_written_into_the_scope() -> None:
 
     class Middle(Plain):
         async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-            scope |= {"popped": 1, "deleted": 2, "updated": 0}
+            scope.update(popped=1, deleted=2, updated=0)
             await self.app(scope, receive, send)
             seen.update(scope if scope["type"] == "http" else {})
 
