@@ -4,7 +4,8 @@
     python examples/demo.py --serve    keeps the server up, to try by hand
 
 Only orders are checked, never durations, and only such as one moment causes the other; so a slow
-machine changes the picture but not the outcome.
+machine changes the picture but not the outcome. Where there is a redis-server, a worker of an
+engine does one task more.
 """
 
 from __future__ import annotations
@@ -33,14 +34,17 @@ from rich.text import Text
 ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # it is run as a script, from wherever
 
+from examples import nearby  # noqa: E402
 from examples.demo_timeline import LEGEND, Lane, Timeline  # noqa: E402
 
 GUARD: Final = 30.0
 """Seconds after which something that should have happened will not happen any more."""
 
 PHASES: Final = {"immediate": "cyan", "after_route": "magenta", "after_response": "blue"}
+QUEUE: Final = "examples.task_queue.docket_app:app"  # which starts a redis-server and a worker, too
 PATHS: Final = ("/phases/async", "/phases/sync", "/mail", "/orders/7", "/long")
-LAST_NOTES: Final = {"ended", "cancelled", "handler ended", "logged INFO"}
+SKIPPED: Final = ("logged INFO", "logged DEBUG")  # by a request that has failed, or succeeded
+LAST_NOTES: Final = {"ended", "cancelled", "handler ended", *SKIPPED}
 
 
 class DemoError(Exception):
@@ -125,11 +129,8 @@ class Server:
             except OSError as error:
                 if time.monotonic() > deadline:
                     raise DemoError("The server does not listen.") from error
-            try:
-                self._process.wait(0.02)
-            except subprocess.TimeoutExpired:
-                continue
-            raise DemoError("The server has ended before it listened.")
+            if self._has_exited(0.02):
+                raise DemoError("The server has ended before it listened.")
 
     def release(self) -> None:
         """Tell the application, which holds, that the client has the whole body."""
@@ -144,11 +145,16 @@ class Server:
 
     def ended(self, guard: float = GUARD) -> bool:
         """Wait until the process has ended by itself; return whether it has."""
+        return self._has_exited(guard) and self.wait_until(
+            lambda notes: notes[-1].who == "server", guard
+        )
+
+    def _has_exited(self, guard: float) -> bool:
         try:
             self._process.wait(guard)
         except subprocess.TimeoutExpired:
             return False
-        return self.wait_until(lambda notes: notes[-1].who == "server", guard)
+        return True
 
     def log_tail(self) -> str:
         """Return the last lines of the server's log."""
@@ -158,8 +164,10 @@ class Server:
     def close(self) -> None:
         """Leave nothing behind."""
         if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait(GUARD)
+            self._process.terminate()  # what it has started ends with it
+            if not self._has_exited(GUARD):
+                self._process.kill()
+                self._process.wait(GUARD)
         for closes in (self._reserved, self._listener, self._app, self._log):
             if closes is not None:
                 closes.close()
@@ -189,12 +197,14 @@ class Exchange:
     last_byte: int
 
 
-def fetch(server: Server, path: str) -> Exchange:
+def fetch(server: Server, path: str, json_body: str = "") -> Exchange:
     """Send a request from a raw socket, which knows when bytes arrive."""
-    request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+    lines = [f"{'POST' if json_body else 'GET'} {path} HTTP/1.1", "Host: 127.0.0.1"]
+    lines += ["Content-Type: application/json", f"Content-Length: {len(json_body)}"]
+    lines += ["Connection: close", "", json_body]
     with server.connect() as connection:
         sent = time.monotonic_ns()
-        connection.sendall(request.encode())
+        connection.sendall("\r\n".join(lines).encode())
         received = connection.recv(1)
         first_byte = time.monotonic_ns()
         head, length = b"", 0
@@ -446,6 +456,30 @@ def shutdown(server: Server) -> Story:
     return story
 
 
+def other_process(server: Server) -> Story:
+    """Let a worker of an engine do it, in a process of its own; ask the web what it is at."""
+    exchange = fetch(server, "/tasks?kind=report", '{"month": 5}')
+    task_id = json.loads(exchange.body)["task_id"]
+    notes = told(server, "/tasks", exchange)
+    notes.append(Note(exchange.last_byte, "/tasks", task_id, "scheduled", {"phase": "after_route"}))
+    whats = {"running": "began", "succeeded": "ended", "failed": "failed"}
+    deadline = time.monotonic() + GUARD
+    while not {"ended", "failed"}.intersection(note.what for note in notes):
+        found = json.loads(fetch(server, f"/tasks/{task_id}").body)
+        what = whats.get(found["state"], "waits")
+        notes.append(Note(time.monotonic_ns(), "/tasks", task_id, what, found))
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.01)
+    title = f"POST /tasks → {exchange.status}   a task for Docket, and a worker's process"
+    story = Story(title, notes)
+    promise = "the id that was answered with is the engine's"
+    story.equal("8.4", promise, (status(story), task_id.partition("-")[0]), (202, "docket"))
+    promise = "by it the web tells what the worker has returned, in another process"
+    story.equal("8.9", promise, notes[-1].facts["result"], {"kind": "report", "month": 5})
+    return story
+
+
 def status(story: Story) -> int:
     """Return the status that the client got."""
     return int(story.all("client", "last byte")[0].facts["status"])
@@ -469,7 +503,8 @@ def task_lane(story: Story, name: str) -> Lane:
     """Return the lane of a task, of the route, or of a dependency."""
     scheduled = story.all(name, "scheduled")
     ended, end = None, "✓"
-    for what, sign in (("ended", "✓"), ("failed", "✗"), ("cancelled", "◌"), ("logged INFO", "-")):
+    signs = {"ended": "✓", "failed": "✗", "cancelled": "◌", **dict.fromkeys(SKIPPED, "-")}
+    for what, sign in signs.items():
         if (at := story.at(name, what)) is not None:
             ended, end = at, sign
     return Lane(
@@ -514,10 +549,28 @@ def watch(console: Console, app: str) -> int:
         failing_request,
         shutdown,
     ]
+    console.print(Text(LEGEND, style="dim"))
+    checks, failed = play(console, app, scenes)
+    if not failed and nearby.REDIS:
+        more, failed = play(console, QUEUE, [other_process])
+        checks += more
+    elif not failed:
+        print_lines(console, "No task for another process: there is no redis-server here.", "")
+    console.print(Rule(style="dim"))
+    for check in failed:
+        console.print(Text(f"✗ {check.number}  {check.promise} ({check.fault})", style="red"))
+    if not failed:
+        console.print(Text(f"✓ {len(checks)} checks: the order is the one promised.", "bold green"))
+    return 1 if failed else 0
+
+
+def play(
+    console: Console, app: str, scenes: Sequence[Callable[[Server], Story]]
+) -> tuple[list[Check], list[Check]]:
+    """Draw what happens in an application; return what was checked, and what has failed."""
     checks: list[Check] = []
     with serving(app) as server:
         try:
-            console.print(Text(LEGEND, style="dim"))
             for scene in scenes:
                 story = scene(server)
                 draw(console, story)
@@ -528,12 +581,7 @@ def watch(console: Console, app: str) -> int:
         if failed:
             console.print(Rule("The server's log", align="left", style="dim"))
             print_lines(console, server.log_tail())
-    console.print(Rule(style="dim"))
-    for check in failed:
-        console.print(Text(f"✗ {check.number}  {check.promise} ({check.fault})", style="red"))
-    if not failed:
-        console.print(Text(f"✓ {len(checks)} checks: the order is the one promised.", "bold green"))
-    return 1 if failed else 0
+    return checks, failed
 
 
 def serve(console: Console, app: str) -> int:

@@ -111,7 +111,7 @@ class NoteLogs(logging.Handler):
 
 
 logging.basicConfig(format="%(levelname)s:     %(name)s: %(message)s")
-logging.getLogger("tasks_core").setLevel(logging.INFO)
+logging.getLogger("tasks_core").setLevel(logging.DEBUG)
 logging.getLogger("tasks_core").addHandler(NoteLogs())
 
 

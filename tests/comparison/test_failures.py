@@ -16,6 +16,8 @@ from fastapi import FastAPI, HTTPException
 from fastapi_tasks import Task, TaskConfig, Tasks, TaskState, add_tasks
 from litestar.exceptions import HTTPException as LitestarHTTPException
 from litestar.exceptions import LitestarException
+from taskiq import BrokerMessage, InMemoryBroker
+from tasks_core import HandOverError
 
 from tests.comparison.ways import (
     AsyncIOScheduler,
@@ -23,6 +25,7 @@ from tests.comparison.ways import (
     TaskManager,
     Way,
     background_tasks,
+    carried,
     each,
     litestar,
     managed,
@@ -59,6 +62,7 @@ async def is_run(way: Way, *functions: Any, **stage_settings: Any) -> tuple[bool
 
 @each(
     ours=True,
+    carried=True,
     background_tasks=False,
     litestar=False,
     aiojobs=True,
@@ -140,6 +144,23 @@ async def test_told_observers() -> None:
     assert sorted(told[2:]) == ["index skipped", "mail failed", "mail running"]
 
 
+async def test_told_carried(caplog: pytest.LogCaptureFixture) -> None:
+    """With a carrier, of a hand-over that fails as of a task: by one ERROR record, with the id."""
+
+    class Broken(InMemoryBroker):
+        async def kick(self, message: BrokerMessage) -> None:
+            raise Failure
+
+    async with serve(carried(Stage(fail), Broken())) as server:
+        exchange = await server.request()
+        await anyio.wait_all_tasks_blocked()
+    (record,) = [it for it in caplog.records if it.levelno >= logging.ERROR]
+    assert (record.name, exchange.error) == ("tasks_core", None)
+    assert "(id=taskiq-" in record.getMessage()
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], HandOverError)
+
+
 @each(background_tasks=Failure, litestar=LitestarException)
 async def test_told(way: Way, fact: type[Exception]) -> None:
     """An error comes out of the application, after the response: the server logs it."""
@@ -218,6 +239,7 @@ async def raise_404_of_litestar() -> None:
 
 @each(
     ours=False,
+    carried=False,
     background_tasks=False,
     litestar=False,
     aiojobs=True,
@@ -260,6 +282,7 @@ async def test_route_raises_ours(run_on: Any, caplog: pytest.LogCaptureFixture) 
 
 @each(
     ours=True,
+    carried=True,
     background_tasks=False,
     litestar=False,
     aiojobs=True,
@@ -288,7 +311,7 @@ async def test_client_leaves_in_silence(way: Way) -> None:
         assert ran.is_set()
 
 
-@each(ours=1, background_tasks=1, litestar=1, aiojobs=1, create_task=1, apscheduler=1)
+@each(ours=1, carried=1, background_tasks=1, litestar=1, aiojobs=1, create_task=1, apscheduler=1)
 async def test_retries(way: Way, fact: int) -> None:
     """A task that fails is called once."""
     calls = 0

@@ -7,7 +7,7 @@ import inspect
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -18,6 +18,8 @@ from fastapi import BackgroundTasks, Depends, FastAPI
 from fastapi_tasks import Tasks, add_tasks
 from litestar import Litestar, Response, get
 from litestar.background_tasks import BackgroundTask
+from taskiq import InMemoryBroker
+from tasks_core.carriers.taskiq import TaskiqCarrier
 
 from tests.comparison.ways import AsyncIOScheduler, Stage, TaskManager, Way, each
 from tests.conformance.driver import GUARD, serve
@@ -123,6 +125,27 @@ async def test_sync_routes(way: str) -> None:
             tasks.after_response.schedule(work)
         else:
             background.add_task(work)
+
+    async with serve(app) as server:
+        await server.request()
+        await ran.wait()
+
+
+async def test_sync_routes_carried() -> None:
+    """With a carrier it hands over as an async one does."""
+    ran = anyio.Event()
+    broker = InMemoryBroker()
+
+    @broker.task
+    async def work() -> None:
+        ran.set()
+
+    app = FastAPI()
+    add_tasks(app, carriers=[TaskiqCarrier(broker)])
+
+    @app.get("/")
+    def route(tasks: Tasks) -> None:
+        tasks.schedule(work)
 
     async with serve(app) as server:
         await server.request()
@@ -323,6 +346,25 @@ async def test_arguments(act: Callable[[Tasks, Scheduler], Awaitable[None]]) -> 
 
         async with serve(app) as server:
             exchange = await server.request()
+    assert exchange.status == 500
+    assert isinstance(exchange.error, TypeError)
+
+
+async def test_arguments_carried() -> None:
+    """With a carrier it is the same, also for what the engine could not send."""
+    broker = InMemoryBroker()
+    sent = broker.task(takes_one)
+    app = FastAPI()
+    add_tasks(app, carriers=[TaskiqCarrier(broker)])
+
+    @app.get("/")
+    async def route(tasks: Tasks) -> None:
+        with pytest.raises(TypeError, match="cannot send these arguments"):
+            tasks.schedule(sent, cast("int", object()))
+        tasks.schedule(sent, 1, 2)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue]
+
+    async with serve(app) as server:
+        exchange = await server.request()
     assert exchange.status == 500
     assert isinstance(exchange.error, TypeError)
 

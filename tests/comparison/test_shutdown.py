@@ -15,8 +15,9 @@ import uvicorn
 from aiojobs import Scheduler
 from fastapi import FastAPI
 from fastapi_tasks import TaskConfig, Tasks, add_tasks
+from taskiq import BrokerMessage, InMemoryBroker
 
-from tests.comparison.ways import Stage, Way, aiojobs, each, ours
+from tests.comparison.ways import Stage, Way, aiojobs, carried, each, nothing, ours
 from tests.conformance.driver import GUARD, serve
 
 
@@ -106,6 +107,20 @@ async def stop_while(app: Any, running: Running) -> None:
 
 
 @pytest.mark.anyio
+async def test_shutdown_carried() -> None:
+    """With a carrier, what was scheduled is handed over before resources are closed."""
+    stage = Stage(nothing)
+    running = Running(stage)
+
+    class Slow(InMemoryBroker):
+        async def kick(self, message: BrokerMessage) -> None:
+            await running()
+
+    await stop_while(carried(stage, Slow()), running)
+    assert stage.log[1:] == ["task ended", "resources closed"]
+
+
+@pytest.mark.anyio
 async def test_shutdown_aiojobs() -> None:
     """An aiojobs scheduler that the lifespan leaves waits for its jobs."""
     stage = Stage()
@@ -181,7 +196,16 @@ async def serve_with_uvicorn(app: Any, until: Callable[[], Awaitable[object]]) -
         logger.setLevel(level)
 
 
-@each(ours=1, background_tasks=1, litestar=1, aiojobs=1, create_task=1, taskflow=1, apscheduler=1)
+@each(
+    ours=1,
+    carried=1,
+    background_tasks=1,
+    litestar=1,
+    aiojobs=1,
+    create_task=1,
+    taskflow=1,
+    apscheduler=1,
+)
 def test_process_dies(way: Way, fact: int) -> None:
     """The event loop is gone while a task runs: the next start of the application knows of none."""
     began = 0

@@ -12,8 +12,10 @@ from anyio.lowlevel import checkpoint
 from fastapi import BackgroundTasks, Depends, FastAPI
 from fastapi_tasks import TaskConfig, Tasks, add_tasks
 from tasks_core.asgi import ASGIApp
+from tasks_core.carriers.taskiq import TaskiqCarrier
 
 from tests.comparison.ways import (
+    NotingBroker,
     QueueConfig,
     Stage,
     TaskManager,
@@ -56,6 +58,7 @@ async def begins_and_ends(stage: Stage, way: Callable[[Stage], ASGIApp]) -> list
 
 @each(
     ours=["start", "body", "dependency closed", "task"],
+    carried=["start", "body", "dependency closed", "handed over", "task"],
     background_tasks=["start", "body", "task", "dependency closed"],
     litestar=["dependency closed", "start", "body", "task"],
     aiojobs=["start", "body", "dependency closed", "task"],
@@ -126,8 +129,26 @@ async def test_begins_ours_in_the_phase_that_was_chosen() -> None:
     ]  # fmt: skip
 
 
+async def test_begins_carried_once_the_engine_has_it() -> None:
+    """With a carrier, a task is handed over before the response where that is to wait for it."""
+    stage = Stage()
+    broker = NotingBroker(stage)
+    app = FastAPI()
+    add_tasks(app, carriers=[TaskiqCarrier(broker)])
+
+    @app.get("/")
+    async def route(tasks: Tasks) -> None:
+        stage.note("route")
+        tasks.after_route.task(confirm=True).schedule(broker.task(turns))
+
+    async with serve(app) as server:
+        await server.request(on_message=stage.on_message)
+    assert stage.log == ["route", "handed over", "start", "body"]
+
+
 @each(
     ours=True,
+    carried=True,
     background_tasks=False,
     litestar=True,
     aiojobs=False,

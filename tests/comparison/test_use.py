@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 from collections.abc import Iterable
 from inspect import signature
 from threading import Event
@@ -22,22 +23,27 @@ from fastapi_tasks import (
     RunnerSettings,
     Tasks,
     TaskState,
+    TaskStatus,
     add_tasks,
     current_task,
 )
-from fastapi_tasks.testing import drain
+from fastapi_tasks.testing import drain, record
 from litestar.background_tasks import BackgroundTask
 from litestar.testing import TestClient as LitestarTestClient
+from taskiq import InMemoryBroker
 from tasks_core import TaskCancelled
+from tasks_core.carriers.taskiq import TaskiqCarrier
 
 from tests.comparison.ways import (
     AsyncIOScheduler,
+    NotingBroker,
     Stage,
     TaskManager,
     Way,
     aiojobs,
     apscheduler,
     background_tasks,
+    carried,
     create_task,
     each,
     litestar,
@@ -109,6 +115,30 @@ async def test_handle_ours_of_another_process() -> None:
     async with serve(app) as server, serve(other) as another:
         task_id = (await server.request()).body.decode().strip('"')
         assert (await another.request(f"/{task_id}")).body == b"true"
+
+
+@pytest.mark.anyio
+async def test_handle_carried() -> None:
+    """With a carrier, its status is the engine's, by the id, in each process that has one."""
+    broker = InMemoryBroker()
+    app, other = FastAPI(), FastAPI()
+    for one in (app, other):
+        add_tasks(one, carriers=[TaskiqCarrier(broker)])
+
+    @app.get("/")
+    async def start(tasks: Tasks) -> str:
+        assert tasks.after_response.schedule(broker.task(double), -1).cancel()
+        return tasks.after_route.task(confirm=True).schedule(broker.task(double), 2).id
+
+    @other.get("/{task_id}")
+    async def follow(tasks: Tasks, task_id: str) -> TaskStatus | None:
+        return await tasks.status(task_id)
+
+    async with serve(app) as server, serve(other) as another:
+        task_id = (await server.request()).body.decode().strip('"')
+        await broker.wait_all()  # it would not, had the other one been handed over
+        status = json.loads((await another.request(f"/{task_id}")).body)
+    assert (status["state"], status["result"], status["carrier"]) == ("succeeded", 4, "taskiq")
 
 
 def test_handle_background_tasks() -> None:
@@ -231,8 +261,27 @@ def test_in_tests_ours() -> None:
     assert ended == ["work"]
 
 
+def test_in_tests_carried() -> None:
+    """With a carrier, `record()` hands over nothing, and knows what would have been."""
+    stage = Stage()
+    broker = NotingBroker(stage)
+    sent = broker.task(double)
+    app = FastAPI()
+    add_tasks(app, carriers=[TaskiqCarrier(broker)])
+
+    @app.get("/")
+    async def route(tasks: Tasks) -> None:
+        tasks.after_response.schedule(sent, 2)
+
+    with TestClient(app) as client, record() as tasks:
+        client.get("/")
+    tasks.after_response.assert_scheduled(sent, 2)
+    assert stage.log == []
+
+
 NAMES: dict[Way, Iterable[str]] = {
     ours: RunnerSettings.__annotations__,
+    carried: RunnerSettings.__annotations__,
     background_tasks: dir(BackgroundTasks),
     litestar: signature(BackgroundTask).parameters,
     aiojobs: [*dir(Scheduler), *signature(Scheduler.spawn).parameters],
@@ -245,6 +294,7 @@ NAMES: dict[Way, Iterable[str]] = {
 
 @each(
     ours=True,
+    carried=True,
     background_tasks=False,
     litestar=False,
     aiojobs=False,
@@ -272,6 +322,7 @@ def test_by_the_clock_ours() -> None:
 @pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
 @each(
     ours=None,
+    carried=RuntimeError,
     background_tasks=None,
     litestar=None,
     aiojobs=RuntimeError,
@@ -297,7 +348,7 @@ def test_needs(way: Way, fact: type[Exception] | None) -> None:
         anyio.run(main, backend="trio")
         assert ran == ["work"]
     else:
-        with pytest.raises(fact, match="no running event loop"):
+        with pytest.raises(fact, match=r"no running event loop|works on asyncio only"):
             anyio.run(main, backend="trio")
         gc.collect()  # the coroutine that was never awaited
 

@@ -1,4 +1,4 @@
-"""One application, made in seven ways to do something in the background.
+"""One application, made in eight ways to do something in the background.
 
 Its route schedules functions as users of that way do, and then ends as the test says. A dependency
 and the lifespan note when they close.
@@ -20,7 +20,9 @@ from litestar import Litestar, Response, get
 from litestar.background_tasks import BackgroundTask
 from litestar.background_tasks import BackgroundTasks as LitestarBackgroundTasks
 from litestar.di import NamedDependency, Provide
+from taskiq import BrokerMessage, InMemoryBroker
 from tasks_core.asgi import ASGIApp, Message
+from tasks_core.carriers.taskiq import TaskiqCarrier
 
 # Both have no types that are complete: what is theirs is `Any`.
 AsyncIOScheduler: Final[Any] = import_module("apscheduler.schedulers.asyncio").AsyncIOScheduler
@@ -79,6 +81,41 @@ def ours(stage: Stage) -> ASGIApp:
         await stage.route()
 
     return app
+
+
+def carried(stage: Stage, broker: InMemoryBroker | None = None) -> ASGIApp:
+    """Return the same with a carrier, whose engine works in this process."""
+    broker = broker or NotingBroker(stage)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
+        async with stage.lifespan(app):
+            await broker.startup()
+            yield
+            await broker.shutdown()
+
+    app = FastAPI(lifespan=lifespan)
+    add_tasks(app, carriers=[TaskiqCarrier(broker)])
+
+    @app.get("/", dependencies=[Depends(stage.dependency)])
+    async def route(tasks: Tasks) -> None:
+        for function in stage.functions:
+            tasks.after_response.schedule(broker.task(function))
+        await stage.route()
+
+    return app
+
+
+class NotingBroker(InMemoryBroker):
+    """Notes what is handed over to it."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self._stage = stage
+
+    async def kick(self, message: BrokerMessage) -> None:
+        self._stage.note("handed over")
+        await super().kick(message)
 
 
 def background_tasks(stage: Stage) -> ASGIApp:
@@ -192,7 +229,16 @@ Way: TypeAlias = Callable[[Stage], ASGIApp]
 
 WAYS: Final[dict[str, Way]] = {
     way.__name__: way
-    for way in (ours, background_tasks, litestar, taskflow, aiojobs, create_task, apscheduler)
+    for way in (
+        ours,
+        carried,
+        background_tasks,
+        litestar,
+        taskflow,
+        aiojobs,
+        create_task,
+        apscheduler,
+    )
 }
 
 

@@ -1,8 +1,10 @@
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from shutil import which
 
 import pytest
 
@@ -32,6 +34,20 @@ def test_demo_finds_the_order_that_the_contract_promises() -> None:
         assert f"✓ {number} " in done.stdout
     assert not [line for line in done.stdout.splitlines() if line.startswith("✗")]
     assert done.stderr == ""
+    assert "there is no redis-server here" in done.stdout  # as for all tests of this folder
+
+
+@pytest.mark.skipif(which("redis-server") is None, reason="no redis-server is installed here")
+def test_demo_follows_an_id_to_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """8.4, 8.9 One id from the 202 to what a worker has returned, where there is a Redis."""
+    monkeypatch.delenv("REDIS_URL")
+    done = run_demo()
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "✓ 8.4 " in done.stdout
+    assert "✓ 8.9 " in done.stdout
+    assert re.search(r"^docket-\w{32} .+✓ ", done.stdout, re.MULTILINE)
+    assert "no redis-server" not in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -272,10 +272,15 @@ async def test_a_parameter_for_tasks() -> None:
     async def own(tasks: NamedDependency[TasksScheduler]) -> None:
         got.append(tasks)
 
-    async with serve(application(ours, own)) as server:
-        for path in ("/ours", "/own"):
+    @get("/optional")
+    async def optional(tasks: NamedDependency[TasksScheduler | None]) -> None:
+        assert tasks is not None
+        got.append(tasks)
+
+    async with serve(application(ours, own, optional)) as server:
+        for path in ("/ours", "/own", "/optional"):
             assert (await server.request(path)).status == 200
-    assert len(got) == 2
+    assert len(got) == 3
 
 
 # Settings of layers.
@@ -971,7 +976,7 @@ class Emitter(BaseEventEmitterBackend):
     async def __aexit__(self, *error: object) -> None: ...
 
 
-def counting() -> tuple[Any, list[Task]]:
+def counting(*plugins: Any) -> tuple[Any, list[Task]]:
     """An application each of whose requests starts a task that runs on."""
     made: list[Task] = []
 
@@ -980,7 +985,7 @@ def counting() -> tuple[Any, list[Task]]:
         made.append(tasks.schedule(anyio.sleep_forever))
         await made[-1].started.wait()
 
-    return application(handler, event_emitter_backend=Emitter), made
+    return application(handler, plugins=plugins, event_emitter_backend=Emitter), made
 
 
 def states(tasks: list[Task]) -> list[str]:
@@ -989,13 +994,23 @@ def states(tasks: list[Task]) -> list[str]:
 
 @pytest.mark.parametrize("times", [2, 3])
 async def test_lifespans_one_after_the_other(times: int) -> None:
-    """5.7 An application starts again, with a new runner each time."""
-    app, made = counting()
+    """5.7 An application starts again, with a new runner each time, and nothing is added to it."""
+
+    class Kept(InitPlugin):
+        def on_app_init(self, app_config: AppConfig) -> AppConfig:
+            kept.append(app_config)
+            return app_config
+
+    kept: list[Any] = []  # Litestar types what is in it by halves
+    app, made = counting(TasksPlugin(), Kept())
+    managers: list[int] = []
     for number in range(times):
         async with serve(app) as server:
             await server.request()
             assert states(made) == ["cancelled"] * number + ["running"]
+            managers.append(len(kept[0].lifespan))
     assert states(made) == ["cancelled"] * times
+    assert len(set(managers)) == 1
 
 
 @pytest.mark.parametrize("first_out", ["outer", "inner"])

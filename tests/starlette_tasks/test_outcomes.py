@@ -421,6 +421,34 @@ async def test_without_that_key(outcome: Outcome, monkeypatch: pytest.MonkeyPatc
     assert await ask(app, outcome) == FAILURE
 
 
+async def test_what_is_written_into_the_scope() -> None:
+    """1.6 Middleware sees what its route has put there, has changed, and has taken out."""
+    seen = dict[str, Any]()
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope.pop("popped") == 1
+        assert scope.pop("popped", 2) == 2
+        del scope["deleted"]
+        scope["set"] = 3
+        scope.update({"updated": 4}, more=5)
+        assert scope.setdefault("set", 6) == 3
+        assert scope.setdefault("default", 7) == 7
+        await PlainTextResponse("ok")(scope, receive, send)
+
+    class Middle(Plain):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            scope.update(popped=1, deleted=2, updated=0)
+            await self.app(scope, receive, send)
+            seen.update(scope if scope["type"] == "http" else {})
+
+    app = Starlette(routes=[Mount("/", app=route)], middleware=[Middleware(Middle)])
+    add_tasks(app)
+    async with serve(app) as server:
+        await server.request()
+    names = ("popped", "deleted", "set", "updated", "more", "default")
+    assert [seen.get(name) for name in names] == [None, None, 3, 4, 5, 7]
+
+
 async def test_what_mounted_applications_put_into_the_scope() -> None:
     """1.6 Each is there before its middleware is built: `request.app`, by which it is watched."""
     seen: list[Any] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import anyio
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -16,6 +17,8 @@ from starlette_tasks import (
     add_tasks,
     get_tasks,
 )
+
+from tests.conformance.driver import GUARD
 
 
 def test_periodic() -> None:
@@ -37,6 +40,21 @@ def test_periodic() -> None:
     with TestClient(app) as client:
         assert client.post("/").json() == {"name": "refresh", "result": "done"}
     assert ran == ["refreshed"]
+
+
+@pytest.mark.anyio
+async def test_a_lifespan_by_hand() -> None:
+    """10.1 Its clocks run once it has started, too."""
+    ran = anyio.Event()
+
+    async def note() -> None:
+        ran.set()
+
+    app = Starlette()
+    add_tasks(app, periodic=[Periodic(note, Every(seconds=0.01))])
+    async with app.router.lifespan_context(app):
+        with anyio.fail_after(GUARD):
+            await ran.wait()
 
 
 async def nothing() -> None: ...

@@ -44,6 +44,7 @@ from tests.tasks_core.stage import (
     logged,
     over,
     records,
+    states,
     until_cancelled,
 )
 
@@ -1000,15 +1001,36 @@ async def test_a_second_attempt_may_fail_alone() -> None:
     assert ran == [["success", "always"], ["failure", "always"]]
 
 
+async def test_a_first_attempt_after_a_failure_is_no_second_one() -> None:
+    """Only another attempt at the route begins anew: what failed before any has failed (1.6)."""
+    scheduled: list[Task] = []
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        after_response = get_scheduler(scope).after_response
+        scheduled.extend(after_response.task(run_on=kind).schedule(len, "") for kind in RUN_ON)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        tell_failure(scope, SomeError())
+        await send(START)
+        await serve_route(route, scope, receive, send)
+
+    async with served(with_lifespan(app)) as server:
+        await server.request()
+        await over(*scheduled)
+    assert states(*scheduled) == ["skipped", "succeeded", "succeeded"]
+
+
 async def test_a_request_is_over_when_its_route_is() -> None:
-    """A middleware may answer first, and let the route go on (1.3)."""
+    """A middleware may answer first, and let the route go on: that begins no phase (1.2, 1.3)."""
     order: list[str] = []
 
     async def note(event: str) -> None:
         order.append(event)
 
     async def route(scope: Scope, receive: Receive, send: Send) -> None:
-        scheduled.append(get_scheduler(scope).after_response.schedule(note, "after response"))
+        tasks = get_scheduler(scope)
+        scheduled.append(tasks.after_response.schedule(note, "after response"))
+        scheduled.append(tasks.after_route.schedule(note, "after route"))
         await gone.wait()
         order.append("route")
 
@@ -1026,7 +1048,7 @@ async def test_a_request_is_over_when_its_route_is() -> None:
             gone.set()
         await over(*scheduled)
 
-    assert order == ["answer", "route", "after response"]
+    assert order == ["answer", "route", "after route", "after response"]
 
 
 async def test_a_route_outside_of_a_request_is_only_called() -> None:

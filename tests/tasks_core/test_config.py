@@ -150,6 +150,15 @@ def test_a_task_is_not_shielded_unless_it_says_so(shield: bool | None, shielded:
     assert TaskConfig(shield=shield).shielded is shielded
 
 
+def test_a_setting_that_there_is_not_is_refused() -> None:
+    """The error names those that there are (contract 2.2)."""
+    wrong: Any = {"sheild": True}
+    with pytest.raises(TypeError, match=r"no setting 'sheild' of a task: there are name, shield,"):
+        TaskRunner().task(**wrong)
+    with pytest.raises(TypeError, match="sheild"):
+        TaskConfig(**wrong)
+
+
 def test_a_name_that_is_no_string_is_refused() -> None:
     """The error says what to pass instead (contract 2.2)."""
     with pytest.raises(TypeError, match=r"name must be a string, not int: pass str"):

@@ -1,17 +1,25 @@
 from __future__ import annotations
 
+import inspect
 import types
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from functools import partial, wraps
+from itertools import combinations
 from threading import get_ident
 from typing import Any, NoReturn
 from unittest.mock import AsyncMock, MagicMock, Mock, create_autospec
 
 import pytest
-from tasks_core import TasksScheduler
+from tasks_core import TasksScheduler, _function
 from tasks_core._function import check_call, describe, is_async
 
 from tests.tasks_core.stage import open_runner
+
+
+def with_signature(func: Callable[..., object]) -> Callable[..., object]:
+    """Say of a function how it is called, as some decorators do."""
+    vars(func)["__signature__"] = inspect.signature(func)
+    return func
 
 
 def add(a: int, b: int = 2, *, c: int = 3) -> int:
@@ -29,7 +37,16 @@ def collect(*numbers: int) -> int:
     return sum(numbers)
 
 
+def name_all(**numbers: int) -> int:
+    return sum(numbers.values())
+
+
 def generate() -> Generator[int]:
+    yield 1
+
+
+@with_signature
+def generate_as_told() -> Generator[int]:
     yield 1
 
 
@@ -295,12 +312,24 @@ def test_arguments_that_do_not_fit_are_refused(
         (partial(generate_async), "generate_async"),
         (GeneratorCallee(), "GeneratorCallee"),
         (AsyncGeneratorCallee(), "AsyncGeneratorCallee"),
+        (generate_as_told, "generate_as_told"),
     ],
 )
 def test_a_generator_function_is_refused(func: object, name: str) -> None:
     """Nothing would ever run a generator, so the error says so (contract 2.2)."""
     with pytest.raises(TypeError, match=rf"{name} is a generator .* a function that loops over it"):
         check_call(func, (), {})
+
+
+def test_what_is_known_of_calls_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who calls a function by ever other names does not fill the memory; all is checked as ever."""
+    monkeypatch.setattr(_function, "_FITTING", {})
+    monkeypatch.setattr(_function, "_MOST_SHAPES", 5)
+    for names in combinations("abcdef", 2):
+        check_call(name_all, (), dict.fromkeys(names, 1))
+        assert 0 < len(_function._FITTING) <= 5
+        with pytest.raises(TypeError, match="too many positional arguments"):
+            check_call(name_all, (1,), dict.fromkeys(names, 1))
 
 
 @pytest.mark.parametrize(

@@ -553,6 +553,28 @@ async def test_cancelled_while_it_waits(kind: type[Gate | Closing]) -> None:
     assert states(*tasks)[::2] == ["succeeded"] * 3
 
 
+async def test_who_was_cancelled_while_it_waits_is_let_go() -> None:
+    """9.10 Not only when its turn would have come; those that are left keep their order."""
+    work, count = Gate(), 60
+    async with open_guarded() as runner:
+        batch = runner.task(limit=1)
+        first = batch.schedule(work, "first")
+        waiting = [batch.schedule(work, number) for number in range(count)]
+        await first.started.wait()
+        left = waiting[0], waiting[count // 2], waiting[-1]
+        for cancelled in set(waiting).difference(left):
+            cancelled.cancel()
+            await over(cancelled)
+            del cancelled
+        kept = weakref.WeakSet(waiting)
+        del waiting
+        gc.collect()
+        assert len(kept) < count // 2
+        work.open("first", 0, count // 2, count - 1)
+        await over(first, *left)
+    assert work.begun == ["first", 0, count // 2, count - 1]
+
+
 async def test_all_that_wait_are_cancelled() -> None:
     """9.10 The next one that is scheduled has the slot as if they had not been."""
     work = Gate()

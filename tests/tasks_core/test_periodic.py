@@ -41,7 +41,7 @@ from tasks_core import (
     current_task,
     current_tasks,
 )
-from tasks_core.asgi import Receive, Scope, Send, TasksMiddleware
+from tasks_core.asgi import ApplicationTasks, Receive, Scope, Send, TasksMiddleware
 from tasks_core.testing import drain, inline, record
 
 from tests.conformance.driver import serve
@@ -389,6 +389,21 @@ async def test_runs_wait_for_the_end_of_the_start_up(wall: Wall) -> None:
         assert runs == ["18:22:00", "18:25:00"]
 
 
+async def test_each_lifespan_waits_for_its_own_start_up(wall: Wall) -> None:
+    """10.1 Where one application is started twice at a time, the one runs before the other."""
+    runs = Runs(wall)
+    tasks = ApplicationTasks(periodic=[Periodic(runs.note, FIVE)])
+    async with tasks.run():
+        async with tasks.run():
+            await wall.asleep(2)
+            tasks.started()
+            await wall.to("18:10", asleep=1)
+            assert runs == ["18:10:00"]
+        tasks.started()
+        await wall.asleep()
+        assert runs == ["18:10:00"] * 2
+
+
 async def test_a_start_up_that_fails_runs_nothing(wall: Wall) -> None:
     """10.1 Its moments were held back, and stay so."""
     runs = Runs(wall)
@@ -525,7 +540,9 @@ async def test_a_run_lives_until_its_error_handler_has_ended(wall: Wall) -> None
 @pytest.mark.parametrize(
     "trigger", [FIVE, Cron("*/5 * * * *"), CronTrigger(minute="*/5", timezone=UTC)]
 )
-@pytest.mark.parametrize("how", ["a blocked loop", "a machine asleep for days"])
+@pytest.mark.parametrize(
+    "how", ["a blocked loop", "up to one of its moments", "a machine asleep for days"]
+)
 async def test_what_was_missed_has_one_run(wall: Wall, trigger: Trigger, how: str) -> None:
     """10.3 However many moments have passed, and however they have."""
     asked: list[str] = []
@@ -540,6 +557,9 @@ async def test_what_was_missed_has_one_run(wall: Wall, trigger: Trigger, how: st
             wall.set(after(15))  # nothing else can run meanwhile
             await wall.wake()
             late, missed, following = "18:22:30", "26 18:10", after(17.5)
+        elif how == "up to one of its moments":
+            await wall.to("18:20")
+            late, missed, following = "18:20:00", "26 18:10", after(17.5)
         else:
             await wall.go(days=3)
             late, missed, following = "18:07:30", "26 18:10", after(2.5) + timedelta(days=3)

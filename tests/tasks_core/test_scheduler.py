@@ -98,16 +98,16 @@ class Host(TaskRunner):
 
 
 class Raced(Lock):
-    """A lock that somebody else gets first, who does something under it."""
+    """A lock that somebody else gets first, who does something under it: each time something."""
 
-    def __init__(self, first: Callable[[], None]) -> None:
+    def __init__(self, *firsts: Callable[[], None]) -> None:
         super().__init__()
-        self._first: Callable[[], None] | None = first
+        self._firsts = iter(firsts)
 
     def acquire(self) -> None:
-        if self._first is not None:
-            first, self._first = self._first, None
+        for first in self._firsts:
             first()
+            break
         super().acquire()
 
 
@@ -513,6 +513,18 @@ def test_a_phase_may_begin_in_a_thread_while_a_task_is_scheduled(step: int) -> N
     for thread in threads:
         thread.join(GUARD)
     tasks.reach(Phase.AFTER_ROUTE)
+
+    assert host.started == [task]
+    assert tasks.after_route.scheduled == ()
+
+
+def test_a_phase_that_begins_just_before_a_task_is_put_there() -> None:
+    """It has not seen the task, which is started by who has scheduled it (contract 1.5)."""
+    host = Host()
+    tasks = TasksScheduler(host)
+    host._lock = cast("Any", Raced(lambda: None, lambda: tasks.reach(Phase.AFTER_ROUTE)))
+
+    task = tasks.after_route.schedule(nothing)
 
     assert host.started == [task]
     assert tasks.after_route.scheduled == ()

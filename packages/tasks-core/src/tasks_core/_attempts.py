@@ -28,17 +28,16 @@ class Attempts:
 
     Args:
         task: The task.
-        scope: The scope that cancels it.
     """
 
-    def __init__(self, task: Task, scope: CancelScope) -> None:
+    _retrying: CancelScope  # there once a retry has begun
+
+    def __init__(self, task: Task) -> None:
         self._task = task
-        self._scope = scope
         self._count = 0
-        # Within a retry: its scope, which ends the wait for another attempt; what the last attempt
-        # has raised, with the users' part of its traceback; that as a failure, while no attempt
+        # Within a retry, whose scope ends the wait for another attempt: what the last attempt has
+        # raised, with the users' part of its traceback; that as a failure, while no attempt
         # follows; and whether none may follow.
-        self._retrying = scope
         self._last: BaseException | None = None
         self._traceback: TracebackType | None = None
         self._failed: Exception | None = None
@@ -78,9 +77,8 @@ class Attempts:
                         self._last.__traceback__ = self._traceback
         finally:
             del others[self._task]
-        if self._scope.cancel_called:
-            await checkpoint()
-        raise cast("Exception", self._failed)  # only after a failure anything ends its scope
+        # Only after a failure anything ends its scope, and not where the task is cancelled too.
+        raise cast("Exception", self._failed)
 
     async def _again(self) -> Any:  # noqa: ANN401 - as above
         if self._ended and self._last is not None:
@@ -133,10 +131,9 @@ class Attempts:
                 except BaseException as raised:
                     cut = raised
                     raise
-            if self._scope.cancel_called:  # at the same time, and that is what counts
-                await checkpoint()
-            if cut is not None:
-                cut.__traceback__ = users_part(cut.__traceback__)
+            # What is cancelled at the same time does not come here: that is what counts (9.2).
+            cut = cast("BaseException", cut)
+            cut.__traceback__ = users_part(cut.__traceback__)
             raise TaskTimedOut(self._task.name, timeout) from cut
         finally:
             del cut  # its traceback has this frame

@@ -81,21 +81,24 @@ class Backend(ABC):
         """Whether the event loop runs, and in this thread."""
 
     @abstractmethod
-    def is_closed(self) -> bool:
-        """Whether the event loop will never run again."""
-
-    @abstractmethod
-    def spawn(self, coro: Coroutine[Any, Any, None], *, name: str, context: Context) -> object:
+    def spawn(
+        self,
+        coro: Coroutine[Any, Any, None],
+        *,
+        name: str,
+        context: Context,
+        all_the_same: bool = False,
+    ) -> object:
         """Start a coroutine as a task; its first step runs in a later turn of the loop, in order.
 
         The loop may hold the task weakly: whoever spawns keeps what this returns.
-        """
 
-    @abstractmethod
-    def spawn_all_the_same(
-        self, coro: Coroutine[Any, Any, None], *, name: str, context: Context
-    ) -> object:
-        """Start a coroutine as a task where `spawn` has raised."""
+        Args:
+            coro: The coroutine.
+            name: The task's name.
+            context: What it runs in.
+            all_the_same: Whether this has raised before, so is to be done in the plainest way.
+        """
 
     @abstractmethod
     def call_soon(self, callback: Callable[[], object]) -> None:
@@ -148,8 +151,17 @@ class AsyncioBackend(Backend):
         """Whether the event loop will never run again."""
         return self._loop.is_closed()
 
-    def spawn(self, coro: Coroutine[Any, Any, None], *, name: str, context: Context) -> object:
-        """Start a coroutine as a task of the loop's own."""
+    def spawn(
+        self,
+        coro: Coroutine[Any, Any, None],
+        *,
+        name: str,
+        context: Context,
+        all_the_same: bool = False,
+    ) -> object:
+        """Start a coroutine as a task of the loop's own, whatever its task factory makes of it."""
+        if all_the_same:
+            return asyncio.Task(coro, loop=self._loop, name=name, context=context)
         if self._loop.get_task_factory() is None:
             return self._loop.create_task(coro, name=name, context=context)
         # Some factories take a loop and a coroutine, no more.
@@ -157,12 +169,6 @@ class AsyncioBackend(Backend):
         with suppress(AttributeError):  # what they make need not be an `asyncio.Task`
             task.set_name(name)
         return task
-
-    def spawn_all_the_same(
-        self, coro: Coroutine[Any, Any, None], *, name: str, context: Context
-    ) -> object:
-        """Start a coroutine as a task that the loop's task factory does not make."""
-        return asyncio.Task(coro, loop=self._loop, name=name, context=context)
 
     def call_soon(self, callback: Callable[[], object]) -> None:
         """Call back in the loop's thread, from any thread."""
@@ -198,7 +204,6 @@ class TrioBackend(Backend):
         self._turn.set()
         self._current_token = current_trio_token
         self._token = current_trio_token()
-        self._closed = False
 
     async def open(self) -> None:
         """Open the task group, in the task that will close it."""
@@ -206,7 +211,6 @@ class TrioBackend(Backend):
 
     async def close(self) -> None:
         """Wait for the tasks. The body's exception does not pass through here (contract 5.7)."""
-        self._closed = True
         await self._group.__aexit__(None, None, None)
 
     def is_current(self) -> bool:
@@ -218,22 +222,19 @@ class TrioBackend(Backend):
         except RuntimeError:
             return False
 
-    def is_closed(self) -> bool:
-        """Whether it takes no more tasks."""
-        return self._closed
-
-    def spawn(self, coro: Coroutine[Any, Any, None], *, name: str, context: Context) -> object:
+    def spawn(
+        self,
+        coro: Coroutine[Any, Any, None],
+        *,
+        name: str,
+        context: Context,
+        all_the_same: bool = False,  # noqa: ARG002 - asyncio's
+    ) -> object:
         """Start a task, which begins after those that were spawned before it."""
         before, self._turn = self._turn, anyio.Event()
         return self._group.create_task(
             self._in_turn(before, self._turn, coro), name=name, context=context
         )
-
-    def spawn_all_the_same(
-        self, coro: Coroutine[Any, Any, None], *, name: str, context: Context
-    ) -> object:
-        """Start a coroutine as any other."""
-        return self.spawn(coro, name=name, context=context)
 
     async def _in_turn(
         self, before: anyio.Event, turn: anyio.Event, coro: Coroutine[Any, Any, None]

@@ -40,7 +40,7 @@ async def execute(task: Task, refusal: Exception | None = None) -> None:
                     or task._runner._observers.active
                     or task._carried is not None
                 ):
-                    result = await Attempts(task, scope).run()
+                    result = await Attempts(task).run()
                 elif task._is_async:  # as `call` does it, without one more coroutine a task
                     task._begin()
                     result = await func(*task.args, **(task._kwargs or _NONE))

@@ -222,8 +222,6 @@ class Updates(AsyncIterator[TaskRecord]):
     def _note(self, task: Task) -> None:
         forgotten = None
         with self._changing:
-            if self._closed:
-                return
             self._changed[task] = None
             if len(self._changed) > self._most:  # who does not read does not fill the memory
                 forgotten = self._changed.popitem(last=False)

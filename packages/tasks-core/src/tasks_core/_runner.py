@@ -104,7 +104,7 @@ class TaskRunner(Scheduler):
         # The event loop in which it was entered, from then on; and those of the same thread that
         # have served a request since.
         self._backend: Backend | None = None
-        self._others: tuple[Backend, ...] = ()
+        self._others: tuple[AsyncioBackend, ...] = ()
         # Why it takes no tasks, if it takes none.
         self._closed: Closed | None = Closed.NOT_ENTERED
         # How far a shutdown has come: it cuts what is not shielded and has not begun, then all that
@@ -368,12 +368,12 @@ class TaskRunner(Scheduler):
         for other in self._others:
             if other.is_current():
                 return other
-        other = current_backend(self._settings.thread_limit)
-        if not isinstance(other, AsyncioBackend):  # it would need a task group of its own
+        new = current_backend(self._settings.thread_limit)
+        if not isinstance(new, AsyncioBackend):  # it would need a task group of its own
             raise TasksUninitializedError(Missing.OTHER_LOOP)
-        self._others = (*(one for one in self._others if not one.is_closed()), other)
-        self.registry._living.append(other.living)
-        return other
+        self._others = (*(one for one in self._others if not one.is_closed()), new)
+        self.registry._living.append(new.living)
+        return new
 
     def _carry(
         self,
@@ -449,9 +449,11 @@ class TaskRunner(Scheduler):
             except Exception as error:  # noqa: BLE001 - an event loop's task factory is anyone's
                 coro.close()
                 coro = execute(task, error)
-                task._handle = backend.spawn_all_the_same(coro, name=name, context=task._context)
+                task._handle = backend.spawn(
+                    coro, name=name, context=task._context, all_the_same=True
+                )
             if task._ended_at is not None:  # where the loop's tasks start eagerly
-                task._handle = None
+                task._handle = None  # pragma: no cover - they can from Python 3.12 on
 
     def _start_later(self, tasks: Sequence[Task], backend: Backend) -> None:
         try:
@@ -544,5 +546,5 @@ def _forget_in_child() -> None:
         runner._closed = Closed.FORKED
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has none
     os.register_at_fork(after_in_child=_forget_in_child)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from contextvars import ContextVar, Token
@@ -40,7 +41,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Scheduler:
+class Scheduler(ABC):
     """Schedules tasks: `TasksScheduler`, `PhaseScheduler` and `TaskRunner` do."""
 
     __slots__ = ()
@@ -75,6 +76,7 @@ class Scheduler:
         """
         return self._schedule(func, args, kwargs)
 
+    @abstractmethod
     def task(self, **settings: Unpack[TaskSettings]) -> PhaseScheduler:
         """Return a configured way to schedule, which can be kept and used again (contract 3.4).
 
@@ -84,12 +86,12 @@ class Scheduler:
             TypeError: A setting is of the wrong type.
             ValueError: A setting is out of its range, or has no meaning in the phase.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _schedule(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Task[Any, Any]:
-        raise NotImplementedError
+        """Make the task that `schedule` returns."""
 
 
 class Executor(Protocol):

@@ -29,18 +29,19 @@ class Watch:
         see: Returns what stands there, in the place of the runner.
     """
 
+    _token: Token[See]  # there once it was entered
+
     def __init__(self, see: See) -> None:
         self._see = see
         # The block further out, by the context.
         self.outer: Watch | None = None
-        self._token: Token[See] | None = None
         # Contexts that were copied within the block live on: for them, too, it has ended then.
         self._ended = False
 
     @property
     def begun(self) -> bool:
         """Whether the block was entered."""
-        return self._token is not None
+        return hasattr(self, "_token")
 
     def begin(self) -> None:
         """Be in force.
@@ -48,7 +49,7 @@ class Watch:
         Raises:
             RuntimeError: It was before.
         """
-        if self._token is not None:
+        if self.begun:
             msg = "A block can be entered once: make a new one each time."
             raise RuntimeError(msg)
         outer = watching.here.get(None)
@@ -60,9 +61,8 @@ class Watch:
         """Be in force for no new request."""
         self._ended = True
         _OPEN.remove(self)
-        if self._token is not None:
-            with suppress(ValueError):  # a fixture may end in another context than it began in
-                watching.here.reset(self._token)
+        with suppress(ValueError):  # a fixture may end in another context than it began in
+            watching.here.reset(self._token)
 
     def _find(self, runner: TaskRunner) -> Executor:
         watch: Watch | None = self
