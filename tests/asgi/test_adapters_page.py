@@ -19,7 +19,7 @@ from tests.conformance.driver import serve
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "adapters.md").read_text(encoding="utf-8")
-MODULES = {"pico", "pico_tasks", "pico_app", "pico_harness", "falcon_app"}
+MODULES = {"pico", "pico_tasks", "pico_wrapped", "pico_app", "pico_harness", "falcon_app"}
 SUITE = 500
 """Seconds after which a run of the whole suite counts as stuck; it takes less than a tenth."""
 
