@@ -94,12 +94,17 @@ def test_10_6_four_workers(
     app = "tests.workers.apps.clocks:app"
     with Server("uvicorn", app, tmp_path / "log", arguments, environment) as server:
         names = [*recipes, "everywhere"]
-        server.wait_until(lambda _: all(len(by_all(server, name)) >= 3 for name in names))
+        server.wait_until(
+            lambda _: all(
+                len(by_all(server, name)) >= 3 <= server.said.count(f"ran {name}") for name in names
+            )
+        )
 
+    # Where the server was stopped while a claim was asked, that moment has no run.
     runs = Counter(what for what in server.said if what.startswith("ran "))
     everywhere = asked(server, "everywhere")
     assert {len(set(told)) for told in everywhere.values()} >= {WORKERS}
-    assert runs["ran everywhere"] == sum(map(len, everywhere.values()))
+    assert 3 * WORKERS <= runs["ran everywhere"] <= sum(map(len, everywhere.values()))
     for recipe in recipes:
         told = asked(server, recipe)
         for at in by_all(server, recipe):
@@ -107,6 +112,6 @@ def test_10_6_four_workers(
             answers = sorted(answer for _, answer in told[at])
             assert answers == ["False"] * (WORKERS - 1) + ["True"], recipe
         won = [answer for of_one in told.values() for _, answer in of_one].count("True")
-        assert runs[f"ran {recipe}"] == won <= len(told)
+        assert 3 <= runs[f"ran {recipe}"] <= won <= len(told)
     if missing := STORES.keys() - set(recipes):
         pytest.skip(f"the rest has passed, without {missing}, whose servers are not installed here")
