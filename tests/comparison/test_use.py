@@ -348,7 +348,8 @@ def test_needs(way: Way, fact: type[Exception] | None) -> None:
         anyio.run(main, backend="trio")
         assert ran == ["work"]
     else:
-        with pytest.raises(fact, match=r"no running event loop|works on asyncio only"):
+        says = "works on asyncio only" if way is carried else "no running event loop"
+        with pytest.raises(fact, match=says):
             anyio.run(main, backend="trio")
         gc.collect()  # the coroutine that was never awaited
 

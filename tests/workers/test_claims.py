@@ -100,11 +100,12 @@ def test_10_6_four_workers(
             )
         )
 
-    # Where the server was stopped while a claim was asked, that moment has no run.
+    # Where the server was stopped while a claim was asked, that moment has no run: one a worker.
     runs = Counter(what for what in server.said if what.startswith("ran "))
     everywhere = asked(server, "everywhere")
     assert {len(set(told)) for told in everywhere.values()} >= {WORKERS}
-    assert 3 * WORKERS <= runs["ran everywhere"] <= sum(map(len, everywhere.values()))
+    asked_for = sum(map(len, everywhere.values()))
+    assert asked_for - WORKERS <= runs["ran everywhere"] <= asked_for
     for recipe in recipes:
         told = asked(server, recipe)
         for at in by_all(server, recipe):
@@ -112,6 +113,6 @@ def test_10_6_four_workers(
             answers = sorted(answer for _, answer in told[at])
             assert answers == ["False"] * (WORKERS - 1) + ["True"], recipe
         won = [answer for of_one in told.values() for _, answer in of_one].count("True")
-        assert 3 <= runs[f"ran {recipe}"] <= won <= len(told)
+        assert won - WORKERS <= runs[f"ran {recipe}"] <= won <= len(told)
     if missing := STORES.keys() - set(recipes):
         pytest.skip(f"the rest has passed, without {missing}, whose servers are not installed here")
