@@ -84,7 +84,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             and "anyio_backend_name" not in item.fixturenames
         ):
             cases[item.nodeid.partition("[")[0]].append(item)
-    left = {item for those in cases.values() for item in those[1:]}
+    leave_out({item for those in cases.values() for item in those[1:]}, config, items)
+
+
+def leave_out(left: set[pytest.Item], config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Take tests out of what is run."""
     if left:
         config.hook.pytest_deselected(items=list(left))
         items[:] = [item for item in items if item not in left]

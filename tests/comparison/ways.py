@@ -86,15 +86,7 @@ def ours(stage: Stage) -> ASGIApp:
 def carried(stage: Stage, broker: InMemoryBroker | None = None) -> ASGIApp:
     """Return the same with a carrier, whose engine works in this process."""
     broker = broker or NotingBroker(stage)
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
-        async with stage.lifespan(app):
-            await broker.startup()
-            yield
-            await broker.shutdown()
-
-    app = FastAPI(lifespan=lifespan)
+    app = starting(stage, broker)
     add_tasks(app, carriers=[TaskiqCarrier(broker)])
 
     @app.get("/", dependencies=[Depends(stage.dependency)])
@@ -205,15 +197,7 @@ def taskflow(stage: Stage) -> ASGIApp:
 
 def managed(stage: Stage, manager: Any) -> ASGIApp:
     """Return the application of a manager that is known."""
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
-        async with stage.lifespan(app):
-            await manager.startup()
-            yield
-            await manager.shutdown()
-
-    app = FastAPI(lifespan=lifespan)
+    app = starting(stage, manager)
     tasks = Depends(manager.get_tasks)
 
     @app.get("/", dependencies=[Depends(stage.dependency)])
@@ -223,6 +207,19 @@ def managed(stage: Stage, manager: Any) -> ASGIApp:
         await stage.route()
 
     return app
+
+
+def starting(stage: Stage, service: Any) -> FastAPI:
+    """Return an application that starts and shuts down what its tasks need, within its lifespan."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
+        async with stage.lifespan(app):
+            await service.startup()
+            yield
+            await service.shutdown()
+
+    return FastAPI(lifespan=lifespan)
 
 
 Way: TypeAlias = Callable[[Stage], ASGIApp]

@@ -11,6 +11,7 @@ import pytest
 from tests.conformance.harness import CAPABILITIES, Harness
 from tests.conformance.promises import PROMISES
 from tests.conformance.table import load_harnesses
+from tests.conftest import leave_out
 
 # The harnesses of this run.
 _harnesses = pytest.StashKey[list[Harness]]()
@@ -66,7 +67,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     asked = config.getoption("promise")
     if asked is not None:
-        _leave_out({item for item in items if (_where(item) or ("",))[0] != asked}, config, items)
+        leave_out({item for item in items if (_where(item) or ("",))[0] != asked}, config, items)
     if config.getoption("everything"):
         return
     cases: dict[tuple[str, str, str], list[pytest.Item]] = defaultdict(list)
@@ -84,16 +85,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for (_, name, _), those in cases.items():
         del those[places[name] % len(those)]
         left.update(those)
-    _leave_out(left, config, items)
+    leave_out(left, config, items)
 
 
 def _where(item: pytest.Item) -> tuple[str, str, str] | None:
     """Return the promise, the framework and the event loop, of a test of this suite."""
     found = dict(item.user_properties).get("conformance")
     return cast("tuple[str, str, str] | None", found)
-
-
-def _leave_out(left: set[pytest.Item], config: pytest.Config, items: list[pytest.Item]) -> None:
-    if left:
-        config.hook.pytest_deselected(items=list(left))
-        items[:] = [item for item in items if item not in left]

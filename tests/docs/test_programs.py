@@ -6,7 +6,6 @@ Their types are checked by `hatch check types`.
 from __future__ import annotations
 
 import logging
-import sqlite3
 import sys
 from collections.abc import Iterator
 from contextvars import copy_context
@@ -20,9 +19,9 @@ from tasks_core.asgi import ASGIApp
 
 from tests.conformance.driver import serve
 from tests.docs.programs import RUN, Program, all_programs, programs_of, summary, write
+from tests.engines.processes import DBOS_RUNS
 
 PROGRAMS = all_programs()
-DBOS_RUNS = sys.version_info < (3, 12) or sqlite3.sqlite_version_info >= (3, 42)
 
 
 @pytest.fixture(scope="module")

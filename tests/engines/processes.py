@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPConnection, RemoteDisconnected
 from itertools import count
 from pathlib import Path
@@ -23,6 +25,9 @@ from tests.servers.server import ROOT, Server
 
 GUARD: Final = 60.0
 """Seconds after which a test gives up."""
+
+DBOS_RUNS: Final = sys.version_info < (3, 12) or sqlite3.sqlite_version_info >= (3, 42)
+"""Whether SQLite is new enough for DBOS here."""
 
 RABBITMQ: Final = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 """Debian's own wrapper of it wants to be another user, with one folder for all."""
@@ -79,6 +84,15 @@ class Process:
         )
 
 
+def free_ports(count: int) -> list[int]:
+    """Return ports of 127.0.0.1 that nobody has."""
+    with ExitStack() as opened:
+        sockets = [
+            opened.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
+        ]
+        return [free.getsockname()[1] for free in sockets]
+
+
 def wait_until(settled: Callable[[], object], why: Callable[[], str] = lambda: "never") -> None:
     """Look again and again, until something is so."""
     deadline, pause = time.monotonic() + GUARD, 0.01
@@ -98,17 +112,14 @@ class Redis(Process):
     """A redis-server on a port of its own, which keeps nothing on disk."""
 
     def __init__(self, folder: Path, port: int | None = None) -> None:
-        if port is None:
-            with socket.create_server(("127.0.0.1", 0)) as free:
-                port = free.getsockname()[1]
-        self.port: Final = port
+        self.port: Final = port or free_ports(1)[0]
         super().__init__(
             [
                 "redis-server",
-                *("--port", str(port), "--bind", "127.0.0.1"),
+                *("--port", str(self.port), "--bind", "127.0.0.1"),
                 *("--save", "", "--appendonly", "no", "--databases", "512"),
             ],
-            folder / f"redis {port} {time.monotonic_ns()}",
+            folder / f"redis {self.port} {time.monotonic_ns()}",
         )
         self.wait_for_log("Ready to accept connections")
         self._databases = count()
@@ -126,21 +137,18 @@ class RabbitMQ(Process):
     """A rabbitmq-server on ports of its own, with all that it writes in a folder."""
 
     def __init__(self, folder: Path) -> None:
-        ports: list[int] = []
-        for _ in range(3):
-            with socket.create_server(("127.0.0.1", 0)) as free:
-                ports.append(free.getsockname()[1])
-        self.address: Final = f"amqp://guest:guest@127.0.0.1:{ports[0]}/"
-        self._names = {"ERL_EPMD_PORT": str(ports[2])}  # the daemon that Erlang finds nodes by
+        port, among_nodes, names = free_ports(3)
+        self.address: Final = f"amqp://guest:guest@127.0.0.1:{port}/"
+        self._names = {"ERL_EPMD_PORT": str(names)}  # the daemon that Erlang finds nodes by
         environment = self._names | {
             "HOME": str(folder),
-            "RABBITMQ_DIST_PORT": str(ports[1]),
+            "RABBITMQ_DIST_PORT": str(among_nodes),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
             "RABBITMQ_LOGS": "-",
             "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
-            "RABBITMQ_NODENAME": f"tests{ports[0]}@localhost",
+            "RABBITMQ_NODENAME": f"tests{port}@localhost",
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
-            "RABBITMQ_NODE_PORT": str(ports[0]),
+            "RABBITMQ_NODE_PORT": str(port),
             "RABBITMQ_PID_FILE": str(folder / "pid"),
         }
         super().__init__([RABBITMQ], folder / "log", environment)
@@ -149,9 +157,9 @@ class RabbitMQ(Process):
     def kill(self) -> None:
         """End it, and the daemon, which is of another session."""
         super().kill()
-        subprocess.run(
-            ["epmd", "-relaxed_command_check", "-kill"], env=os.environ | self._names, check=True
-        )
+        environment = os.environ | self._names
+        stop = partial(subprocess.run, ["epmd", "-kill"], check=False, env=environment)
+        wait_until(lambda: stop().returncode == 0)  # it goes once it knows that the server is gone
 
 
 @dataclass(frozen=True)

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.engines.processes import wait_until
+from tests.engines.processes import DBOS_RUNS, wait_until
 from tests.servers.server import Server
 
 APP = "tests.engines.apps.dbos_shop:app"
 
 
-@pytest.mark.skipif(
-    sys.version_info >= (3, 12) and sqlite3.sqlite_version_info < (3, 42),
-    reason="from Python 3.12 on DBOS needs SQLite 3.42",
-)
+@pytest.mark.skipif(not DBOS_RUNS, reason="from Python 3.12 on DBOS needs SQLite 3.42")
 def test_a_workflow_goes_on_after_kill_9(tmp_path: Path) -> None:
     """8.10: A process that is killed with -9 and started again finishes what it had begun."""
     environment = {"TESTS_FILE": str(tmp_path / "shop.sqlite")}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from tempfile import TemporaryDirectory
 import psycopg
 import pytest
 
-from tests.engines.processes import Process, Redis
+from tests.engines.processes import Process, Redis, free_ports
 
 
 @pytest.fixture(scope="session")
@@ -48,8 +47,7 @@ def _serve_postgres(folder: str, folders: pytest.TempPathFactory) -> Generator[s
         capture_output=True,
         cwd=folder,
     )
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
+    (port,) = free_ports(1)
     where = ["-D", data, "-h", "127.0.0.1", "-p", str(port), "-k", folder]
     log = folders.mktemp("postgres") / "log"
     with Process([*command, "postgres", *where, "-F"], log) as process:

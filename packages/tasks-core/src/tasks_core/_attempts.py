@@ -7,11 +7,7 @@ from inspect import isawaitable, iscoroutine
 from types import TracebackType
 from typing import Any, cast
 
-from anyio import (
-    CancelScope,
-    current_time,
-    get_cancelled_exc_class,
-)
+from anyio import CancelScope, current_time, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint
 
 from . import _report
