@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import logging
 from collections import defaultdict
+from collections.abc import Generator
 from pathlib import Path
 
 import hypothesis  # noqa: F401  # pyright: ignore[reportUnusedImport] - see below
@@ -12,6 +14,7 @@ import pytest
 from tests.asgi.watching import Outcome
 from tests.conformance import table as conformance
 from tests.servers import table as servers
+from tests.servers.server import Server
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,7 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--all-servers",
         action="store_true",
-        help="run all servers, not a few, and the naive double",
+        help="run all servers, as users start them, and the naive double",
     )
     group.addoption(
         "--scenario-table",
@@ -52,7 +55,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have the tables made, in the process that collects the reports of all."""
+    """Choose how servers start; have the tables made, in the process that collects the reports."""
+    Server.forks = not config.getoption("all_servers")
     if hasattr(config, "workerinput"):
         return
     path: Path | None = config.getoption("conformance_table")
@@ -119,6 +123,15 @@ def page(tmp_path: Path) -> Path:
     path = tmp_path / "page"
     path.write_text("nothing here")
     return path
+
+
+@pytest.fixture
+def no_collector(caplog: pytest.LogCaptureFixture) -> Generator[None]:
+    """What is freed is freed by itself; and pytest keeps no records, which have the errors."""
+    caplog.set_level(logging.CRITICAL, "tasks_core")
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def pytest_collection_finish() -> None:

@@ -13,7 +13,9 @@ from http.client import HTTPConnection
 from pathlib import Path
 from select import select
 from threading import Condition, Thread
-from typing import Final, Self
+from typing import ClassVar, Final, Self
+
+from tests.servers.forked import ForkedProcess
 
 GUARD: Final = 60.0
 """Seconds after which a test gives up. Nothing sleeps for a number of seconds."""
@@ -33,6 +35,10 @@ class Server:
 
     Used as a context manager, which leaves no process behind.
 
+    Attributes:
+        forks: Whether a server is forked from a process that has imported the frameworks; otherwise
+            it is started as users start it.
+
     Args:
         kind: One of `COMMANDS`.
         app: The application, as ``module:name``.
@@ -41,6 +47,8 @@ class Server:
         environment: More for the environment.
         guard: Seconds after which waiting for the application fails.
     """
+
+    forks: ClassVar[bool] = True
 
     def __init__(  # noqa: PLR0913, PLR0917 - as above
         self,
@@ -68,16 +76,22 @@ class Server:
         self._log = log
         self._read_from = 0
         Thread(target=self._listen, daemon=True).start()
-        command = [part.format(port=self.port) for part in COMMANDS[kind]]
+        command = [*(part.format(port=self.port) for part in COMMANDS[kind]), *arguments, app]
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         self.wire: Final = "{}:{}".format(*self._listener.getsockname())
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", *command, *arguments, app],
+        variables = {**os.environ, **(environment or {}), "PYTHONPATH": path}
+        self.process = self._start(command, {**variables, "TESTS_WIRE": self.wire})
+
+    def _start(
+        self, command: Sequence[str], environment: Mapping[str, str]
+    ) -> ForkedProcess | subprocess.Popen[bytes]:
+        if self.forks and self.kind != "granian":  # which starts processes of its own anyway
+            return ForkedProcess(command, ROOT, environment, self._log)
+        with self._log.open("wb") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", *command],
                 cwd=ROOT,
-                env=os.environ
-                | (environment or {})
-                | {"PYTHONPATH": path, "TESTS_WIRE": self.wire},
+                env=environment,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

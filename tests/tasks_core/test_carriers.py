@@ -911,12 +911,12 @@ class Payload(str):
     __slots__ = ("__weakref__",)
 
 
+@pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("ends", ["handed over", "refused", "aborted", "hung", "cancelled"])
 async def test_8_7_arguments_go_with_the_task(
-    kind: Kind, ends: str, anyio_backend_name: str, caplog: pytest.LogCaptureFixture
+    kind: Kind, ends: str, anyio_backend_name: str
 ) -> None:
     """8.7: However a hand-over ends, it leaves no cycle of references (4.2)."""
-    caplog.set_level(logging.CRITICAL, "tasks_core")
     engine = Engine(kind, timeout=SHORT)
     engine.note = lambda sent: None  # type: ignore[method-assign]
     trouble = {"refused": SomeError, "aborted": Abrupt}.get(ends)
@@ -935,28 +935,24 @@ async def test_8_7_arguments_go_with_the_task(
         tasks.reach(Phase.AFTER_RESPONSE)
         engine.trouble = None
 
-    gc.collect()
-    gc.disable()
-    try:
-        async with open_runner(carriers=[engine]) as runner:
-            with engine.hangs() if ends == "hung" else nullcontext():
-                await hand_over(runner)
-            await over(runner.schedule(engine.task(len), "what a thread has done last"))
-            await anyio.wait_all_tasks_blocked()
-            others = anyio_backend_name == "trio" or sys.version_info >= (3, 12)
-            if others and ends in {"hung", "refused", "aborted"}:
-                # Errors out of trio's own scopes are cycles by themselves; and from Python 3.12
-                # on a frame has those further out.
-                gc.collect()
-            if ends != "hung":
-                assert kept[0]() is None
-        for thread in threading.enumerate():
-            if thread.name == "tasks_core messenger":
-                thread.join(GUARD)
+    async with open_runner(carriers=[engine]) as runner:
+        with engine.hangs() if ends == "hung" else nullcontext():
+            await hand_over(runner)
+        await over(runner.schedule(engine.task(len), "what a thread has done last"))
+        await anyio.wait_all_tasks_blocked()
+        others = anyio_backend_name == "trio" or sys.version_info >= (3, 12)
+        if others and ends in {"hung", "refused", "aborted"}:
+            # Errors out of trio's own scopes are cycles by themselves; and from Python 3.12 on a
+            # frame has those further out.
+            gc.collect()
+        if ends != "hung":
+            assert kept[0]() is None
+    for thread in threading.enumerate():
+        if thread.name == "tasks_core messenger":
+            thread.join(GUARD)
+    if ends == "hung":
         gc.collect()
-        assert kept[0]() is None
-    finally:
-        gc.enable()
+    assert kept[0]() is None
 
 
 # 8.8

@@ -287,31 +287,23 @@ async def test_a_record_names_the_task_and_not_its_arguments(
 
 
 @on_both
+@pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("func", [fail, fail_async, raising(SystemExit())])
-async def test_a_failed_task_is_no_cycle_of_references(
-    func: Callable[[], object], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_failed_task_is_no_cycle_of_references(func: Callable[[], object]) -> None:
     """It goes, with its error, as soon as nobody holds it, without the collector (4.2)."""
-    # Pytest keeps what is logged, and so the error.
-    monkeypatch.setattr(logging.getLogger("tasks_core"), "disabled", True)
 
     def handle(task: Task, error: Exception) -> None: ...
 
     async with open_runner() as runner:
-        gc.collect()
-        gc.disable()
-        try:
-            task = TasksScheduler(runner).task(on_error=handle).schedule(func)
-            kept = weakref.ref(task)
-            await runner.join()
-            assert task.exception is not None
-            del task
-            # Its thread, and the event loop, may still have in their hands what they did last.
-            await to_thread.run_sync(int)
-            await anyio.wait_all_tasks_blocked()
-            assert kept() is None
-        finally:
-            gc.enable()
+        task = TasksScheduler(runner).task(on_error=handle).schedule(func)
+        kept = weakref.ref(task)
+        await runner.join()
+        assert task.exception is not None
+        del task
+        # Its thread, and the event loop, may still have in their hands what they did last.
+        await to_thread.run_sync(int)
+        await anyio.wait_all_tasks_blocked()
+        assert kept() is None
 
 
 # Cancellations that are none of ours

@@ -8,7 +8,7 @@ import logging
 import sys
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -21,16 +21,6 @@ from tasks_core.testing import drain
 from tests.tasks_core.stage import GUARD, Abrupt, SomeError, logged, open_runner, over, records
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def no_collector(caplog: pytest.LogCaptureFixture) -> Generator[None]:
-    """What is freed is freed by itself; and pytest keeps no records, which have the errors."""
-    caplog.set_level(logging.CRITICAL, "tasks_core")
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 class Payload:

@@ -1,4 +1,4 @@
-"""The fixtures for pytest, in runs of pytest's own: each is a process, with an ASGI application."""
+"""The fixtures for pytest, in runs of pytest's own, each with an ASGI application."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def run_pytest(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Ru
     def run_it(tests: str, *options: str, ini: str = "") -> pytest.RunResult:
         pytester.makeini(f"[pytest]\n{ini}")
         pytester.makepyfile(kit=KIT, test_it=f"from kit import *\n{tests}")
-        return pytester.runpytest_subprocess(*plugins, "-W", "error", *options)
+        return pytester.runpytest_inprocess(*plugins, "-W", "error", *options)
 
     return run_it
 

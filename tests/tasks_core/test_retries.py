@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import sys
 import threading
 import traceback
@@ -1067,16 +1066,6 @@ async def test_a_traceback_shows_a_broken_retry() -> None:
 
 class Payload:
     """What a task has in its hands."""
-
-
-@pytest.fixture
-def no_collector(caplog: pytest.LogCaptureFixture) -> Generator[None]:
-    """What is freed is freed by itself; and pytest keeps no records, which have the errors."""
-    caplog.set_level(logging.CRITICAL, "tasks_core")
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 async def take(payload: Payload) -> None:
