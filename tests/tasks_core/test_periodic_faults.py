@@ -241,8 +241,8 @@ class Hanging:
 
 
 @pytest.mark.parametrize("kind", ["async", "sync"])
-async def test_a_claim_that_hangs(wall: Wall, kind: str) -> None:
-    """10.6 Others go on meanwhile, and a shutdown does not wait for it."""
+async def test_a_claim_that_hangs(wall: Wall, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """10.6 Others go on meanwhile; a shutdown does not wait for it, and says which run is lost."""
     hanging = Hanging(kind)
     runs, others = Runs(wall), Runs(wall)
     periodic = [
@@ -259,6 +259,9 @@ async def test_a_claim_that_hangs(wall: Wall, kind: str) -> None:
             with fail_after(GUARD / 2):
                 await runner.drain()
             assert not hanging.over.is_set()
+            (message,) = logged(caplog, "WARNING")
+            assert message.startswith("Periodic task held does not run at 2026-11-26 18:10:00+00")
+            assert message.endswith(": its clock was stopped before its claim answered")
     finally:
         hanging.over.set()
     assert runs == []

@@ -195,7 +195,10 @@ class PeriodicTask:
                 why = "it could not be scheduled"
                 self.run()
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt | GeneratorExit) or backend.cancels(error):
+            if isinstance(error, KeyboardInterrupt | GeneratorExit):
+                raise
+            if backend.cancels(error):  # it may be granted all the same, and nobody else's then
+                _report.no_run(self.name, at, "its clock was stopped before its claim answered")
                 raise
             _report.no_run(self.name, at, why, error)
 

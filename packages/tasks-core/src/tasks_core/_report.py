@@ -75,10 +75,10 @@ def overlap(name: str, at: datetime) -> None:
     )
 
 
-def no_run(name: str, at: datetime, why: str, error: BaseException) -> None:
-    """Log that a periodic task does not run at a moment, as something has failed (10.4)."""
+def no_run(name: str, at: datetime, why: str, error: BaseException | None = None) -> None:
+    """Log that a periodic task does not run at a moment, as something has failed (10.4, 10.6)."""
     what = f"Periodic task {escape(name)} does not run at {at}: {why}"
-    _log(logging.ERROR, lambda: what, None, error)
+    _log(logging.WARNING if error is None else logging.ERROR, lambda: what, None, error)
 
 
 def clock_stopped(name: str, error: BaseException) -> None:
