@@ -14,7 +14,15 @@ from typing import Any
 
 import anyio
 import pytest
-from tasks_core import Phase, Task, TaskAborted, TaskRunner, TasksScheduler, TaskState
+from tasks_core import (
+    Phase,
+    Task,
+    TaskAborted,
+    TaskRunner,
+    TasksError,
+    TasksScheduler,
+    TaskState,
+)
 from tasks_core._record import TEXT_LIMIT, calendar
 from tasks_core.testing import drain
 
@@ -262,6 +270,15 @@ async def test_a_name_forges_no_line(caplog: pytest.LogCaptureFixture) -> None:
         assert repr(task).startswith(f"<Task {escaped} id=")
         assert task.name == name
         assert "\n" not in record.getMessage()
+        late = runner.task(name=name, timeout=0.001).schedule(run_forever, Payload())
+        await over(late)
+        held = TasksScheduler(runner)
+        left = held.after_response.task(name=name).schedule(succeed, Payload())
+        held.reach(Phase.AFTER_RESPONSE, failed=True)
+        for one, expected in ((waiting, "cancelled"), (left, "skipped"), (late, "took longer")):
+            with pytest.raises((TasksError, TimeoutError), match=expected) as raised:
+                await one.wait()
+            assert str(raised.value).startswith(f"task {escaped} ")
 
 
 async def test_long_texts_of_errors_are_cut() -> None:

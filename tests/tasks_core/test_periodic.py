@@ -1026,6 +1026,7 @@ REFUSED_ARGUMENTS: list[tuple[str, Any, str]] = [
     ("trigger", "0 9 * * *", "needs a trigger, not str"),
     ("trigger", timedelta(minutes=5), "needs a trigger, not timedelta"),
     ("trigger", None, "needs a trigger, not NoneType"),
+    ("trigger", Every, "needs a trigger, not the class Every: Every(minutes=5)"),
     ("config", {"name": "x"}, "config is a TaskConfig, not dict"),
     ("config", None, "config is a TaskConfig, not NoneType"),
     ("claim", True, "claim must be callable, not bool"),

@@ -90,7 +90,7 @@ async def test_an_attempt_that_takes_too_long_has_failed(
     assert handled == [raised.value]
     assert isinstance(raised.value, TimeoutError)
     assert isinstance(raised.value, TasksError)
-    assert str(raised.value) == "task nightly\n took longer than its timeout of 3 s"
+    assert str(raised.value) == r"task nightly\n took longer than its timeout of 3 s"
     (record,) = records(caplog)
     assert record.levelname == "ERROR"
     assert record.exc_info

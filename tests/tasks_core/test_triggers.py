@@ -133,7 +133,9 @@ def test_every_takes_fractions(seconds: float) -> None:
         ({"hours": 1, "minutes": -60}, ValueError),
         ({"seconds": 1e-7}, ValueError),
         ({"seconds": float("nan")}, ValueError),
-        ({"days": float("inf")}, OverflowError),
+        ({"days": float("inf")}, ValueError),
+        ({"days": 10**10}, ValueError),
+        ({"days": 999_999_999}, ValueError),
         ({"minutes": "5"}, TypeError),
         ({"minutes": None}, TypeError),
     ],
@@ -144,7 +146,7 @@ def test_every_refuses_what_would_never_come_or_always(
     """10.8 An interval is longer than zero; what is refused is refused where it is written."""
     with pytest.raises(error) as raised:
         Every(**settings)
-    if error is ValueError and settings.get("seconds", 0) == 0:
+    if error is ValueError:
         assert "Every(minutes=5)" in str(raised.value)
 
 
@@ -231,7 +233,7 @@ def test_cron_refuses_other_types() -> None:
     """10.8 The expression is a string, and the time zone is one."""
     with pytest.raises(TypeError, match="expression must be a string, not int"):
         Cron(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    with pytest.raises(TypeError, match="tzinfo"):
+    with pytest.raises(TypeError, match=r"tz is a time zone, not 'Europe/Berlin': zoneinfo"):
         Cron("0 9 * * *", tz="Europe/Berlin")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 

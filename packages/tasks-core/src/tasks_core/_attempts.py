@@ -14,6 +14,7 @@ from . import _report
 from ._config import Retry
 from ._exceptions import TaskAborted, TaskTimedOut
 from ._function import describe
+from ._record import escape
 from ._task import Task
 from ._threads import call_in_thread
 from ._traceback import users_part
@@ -130,7 +131,7 @@ class Attempts:
             # What is cancelled at the same time does not come here: that is what counts (9.2).
             cut = cast("BaseException", cut)
             cut.__traceback__ = users_part(cut.__traceback__)
-            raise TaskTimedOut(self._task.name, timeout) from cut
+            raise TaskTimedOut(escape(self._task.name), timeout) from cut
         finally:
             del cut  # its traceback has this frame
 

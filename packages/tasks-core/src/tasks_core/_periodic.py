@@ -61,10 +61,13 @@ class Periodic:
     def __post_init__(self) -> None:
         """Refuse what could only fail when its time has come (contract 10.8)."""
         _check_func(self.func)
-        if not callable(getattr(cast("object", self.trigger), "get_next_fire_time", None)):
+        trigger = cast("object", self.trigger)
+        is_class = isinstance(trigger, type)
+        if is_class or not callable(getattr(trigger, "get_next_fire_time", None)):
+            given = f"the class {describe(trigger)}" if is_class else type(trigger).__name__
             msg = (
-                f"Periodic({describe(self.func)}, ...) needs a trigger, not "
-                f"{type(self.trigger).__name__}: Every(minutes=5), or Cron('0 3 * * *')"
+                f"Periodic({describe(self.func)}, ...) needs a trigger, not {given}: "
+                "Every(minutes=5), or Cron('0 3 * * *')"
             )
             raise TypeError(msg)
         if not isinstance(cast("object", self.config), TaskConfig):

@@ -160,14 +160,16 @@ class Records:
 
         As `find`, it waits for what is written to arrive.
         """
+        asked = False
         with move_on_after(ANSWER_WITHIN):
             while (found := await self._get(task_id, seconds)) is not None:
-                if found["cancelled"] is not None:
+                lives = TaskState(found["record"]["state"]) in LIVING
+                # An answer to who asked before, of a task that has ended since, is none to this.
+                if found["cancelled"] is not None and (lives or asked):
                     return bool(found["cancelled"])
-                if TaskState(found["record"]["state"]) not in LIVING:
+                if not lives or not await self._lives(found["process"]):
                     return False
-                if not await self._lives(found["process"]):
-                    return False
+                asked = True
                 # Two may write at the same time, and one of them be lost: so it looks again.
                 letters = await self._get(_mailbox(found["process"])) or {"ids": []}
                 if task_id not in letters["ids"]:

@@ -235,11 +235,11 @@ class Task(Generic[P, R_co]):
         await self._until_over()
         try:
             if self._state is CANCELLED:
-                raise TaskCancelled(self.name)
+                raise TaskCancelled(escape(self.name))
             if self._state is SKIPPED:
-                raise TaskSkipped(self.name)
+                raise TaskSkipped(escape(self.name))
             if self._state is HANDED_OVER:
-                raise TaskHandedOver(self.name, str(self.carrier))
+                raise TaskHandedOver(escape(self.name), str(self.carrier))
             if self._exception is not None:
                 self._raise(self._exception)
             return self._result

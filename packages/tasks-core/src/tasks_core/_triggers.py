@@ -51,7 +51,14 @@ class Every:
 
     def __post_init__(self) -> None:
         """Refuse what would never come, or always."""
-        if self.interval <= timedelta(0):
+        try:
+            is_positive = self.interval > timedelta(0)
+            if is_positive:
+                self.get_next_fire_time(None, datetime.now(UTC))
+        except (OverflowError, ValueError):  # infinite, no number, beyond the calendar
+            msg = f"Every needs an interval that a calendar can hold, not {self}: Every(minutes=5)"
+            raise ValueError(msg) from None
+        if not is_positive:
             msg = f"Every needs an interval longer than zero, not {self.interval}: Every(minutes=5)"
             raise ValueError(msg)
 
@@ -95,7 +102,7 @@ class Cron:
             msg = "Cron needs cronsim: pip install tasks-core[cron]"
             raise ImportError(msg) from error
         self.expression: Final = check_text("expression", expression)
-        self.tz: Final = tz
+        self.tz: Final = _check_zone(tz)
         self._iterate = CronSim
         try:
             CronSim(expression, datetime.now(tz))
@@ -123,6 +130,13 @@ class Cron:
     def __repr__(self) -> str:
         """Show the expression."""
         return f"Cron({self.expression!r}, tz={self.tz})"
+
+
+def _check_zone(tz: object) -> tzinfo:
+    if not isinstance(tz, tzinfo):
+        msg = f"tz is a time zone, not {tz!r}: zoneinfo.ZoneInfo('Europe/Berlin'), for instance"
+        raise TypeError(msg)
+    return tz
 
 
 def _later(previous: datetime | None, now: datetime) -> datetime:

@@ -91,7 +91,9 @@ class TaskiqCarrier(Carrier):
             msg = f"schedule({task.task_name}, ...): {error}"
             raise TypeError(msg) from None
         missing = [name for name in _required(takes) if name not in given]
-        if missing and not self._fill_in(task).issuperset(missing):
+        if missing:
+            missing = [name for name in missing if name not in self._fill_in(task)]
+        if missing:
             msg = f"schedule({task.task_name}, ...): missing arguments: {', '.join(missing)}"
             raise TypeError(msg)
 
