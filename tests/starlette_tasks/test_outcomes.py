@@ -542,7 +542,32 @@ async def test_the_scope_is_the_same_for_middleware() -> None:
     assert seen == [(endpoint, {"name": "ada"}, 3), written]
 
 
-# Middleware that catches what the route raises, and answers itself.
+# Middleware, around the application or within its routing, that answers what the route raises.
+
+PLACES: Mapping[str, Callable[[Any, Endpoint], Starlette]] = {
+    "application": lambda kind, endpoint: Starlette(
+        routes=[Route("/", endpoint)], middleware=[Middleware(kind)]
+    ),
+    "route": lambda kind, endpoint: Starlette(
+        routes=[Route("/", endpoint, middleware=[Middleware(kind)])]
+    ),
+    "mount": lambda kind, endpoint: Starlette(
+        routes=[Mount("", routes=[Route("/", endpoint)], middleware=[Middleware(kind)])]
+    ),
+    "router": lambda kind, endpoint: Starlette(
+        routes=[Mount("", app=Router([Route("/", endpoint)], middleware=[Middleware(kind)]))]
+    ),
+    "by_hand": lambda kind, endpoint: Starlette(
+        routes=[Mount("", app=kind(Plain(Router([Route("/", endpoint)]))))]
+    ),
+}
+in_each_place = pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+
+
+def placed(place: Callable[[Any, Endpoint], Starlette], kind: Any, endpoint: Endpoint) -> Starlette:
+    app = place(kind, endpoint)
+    add_tasks(app)
+    return app
 
 
 class Catches(Plain):
@@ -582,10 +607,11 @@ class CopiesTheScope(Plain):
             await PlainTextResponse("sorry", 500)(scope, receive, send)
 
 
+@in_each_place
 @pytest.mark.parametrize("kind", [Catches, CatchesGroups, CatchesInDispatch, CopiesTheScope])
-async def test_middleware_that_catches(outcome: Outcome, kind: Any) -> None:
+async def test_middleware_that_catches(outcome: Outcome, kind: Any, place: Any) -> None:
     """1.6 A failure stays one when a middleware answers it."""
-    app = with_tasks(Route("/", raising(outcome, ValueError)), middleware=[Middleware(kind)])
+    app = placed(place, kind, raising(outcome, ValueError))
     async with serve(app) as server:
         assert (await server.request()).body == b"sorry"
         assert await outcome.seen() == FAILURE
@@ -616,9 +642,10 @@ class WaitsFor(Plain):
             await PlainTextResponse("late", 504)(scope, receive, send)
 
 
+@in_each_place
 @pytest.mark.parametrize("kind", [MovesOn, TimesOut, WaitsFor])
 async def test_a_timeout_around_the_application(
-    outcome: Outcome, kind: Any, anyio_backend_name: str
+    outcome: Outcome, kind: Any, place: Any, anyio_backend_name: str
 ) -> None:
     """1.6 A route that is cut off has not returned."""
     if anyio_backend_name == "trio" and kind is not MovesOn:
@@ -629,10 +656,66 @@ async def test_a_timeout_around_the_application(
         await anyio.sleep_forever()
         raise AssertionError
 
-    app = with_tasks(Route("/", endpoint), middleware=[Middleware(kind)])
+    app = placed(place, kind, endpoint)
     async with serve(app) as server:
         assert (await server.request()).status == 504
         assert await outcome.seen() == FAILURE
+
+
+class Schedules(Plain):
+    def __init__(self, app: ASGIApp, outcome: Outcome) -> None:
+        super().__init__(app)
+        self.outcome = outcome
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.outcome.schedule(current_tasks())
+        await self.app(scope, receive, send)
+
+
+async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    raise HTTPException(502)
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        Mount("/", routes=[Route("/there", refuse)], middleware=[Middleware(Catches)]),
+        Mount("/", app=Router(middleware=[Middleware(Catches)])),
+        Mount("/", app=refuse, middleware=[Middleware(Catches)]),
+        Mount("/", app=Catches(Plain(refuse))),
+    ],
+    ids=["in_mount", "in_router", "application", "by_hand"],
+)
+async def test_middleware_that_answers_what_no_route_has_raised(
+    outcome: Outcome, route: BaseRoute
+) -> None:
+    """1.6 A router that finds nothing has failed, and an ASGI application that raises."""
+    app = with_tasks(route, middleware=[Middleware(Schedules, outcome)])
+    async with serve(app) as server:
+        assert (await server.request()).body == b"sorry"
+        assert await outcome.seen() == FAILURE
+
+
+class Slotted:
+    """A middleware whose application cannot be set."""
+
+    __slots__ = ("_app",)
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    @property
+    def app(self) -> ASGIApp:
+        return self._app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+
+async def test_middleware_whose_application_cannot_be_set(outcome: Outcome) -> None:
+    """1.6 It is left as it is; what Starlette answers within is seen all the same."""
+    app = placed(PLACES["route"], Slotted, raising(outcome, lambda: HTTPException(404)))
+    assert await ask(app, outcome) == FAILURE
 
 
 # Middleware that calls the application again, or another one.
@@ -655,8 +738,9 @@ class Retries(Plain):
             await send(message)
 
 
+@in_each_place
 @pytest.mark.parametrize("kind", [ValueError, lambda: HTTPException(503)])
-async def test_middleware_that_tries_again(log: list[str], kind: Kind) -> None:
+async def test_middleware_that_tries_again(log: list[str], kind: Kind, place: Any) -> None:
     """1.6 Each attempt counts for its own tasks, and its phases begin when its route has ended."""
     note, attempts = noting(log), iter([1, 2])
 
@@ -672,7 +756,7 @@ async def test_middleware_that_tries_again(log: list[str], kind: Kind) -> None:
             raise kind()
         return PlainTextResponse("ok")
 
-    app = with_tasks(Route("/", endpoint), middleware=[Middleware(Retries)])
+    app = placed(place, Retries, endpoint)
     async with serve(app) as server, drain():
         assert (await server.request()).body == b"ok"
     assert log[0] == "1 ends"
@@ -698,7 +782,8 @@ class ServesAgain(Plain):
         await self.app(dict(scope), receive, send)
 
 
-async def test_an_attempt_that_had_succeeded(log: list[str]) -> None:
+@in_each_place
+async def test_an_attempt_that_had_succeeded(log: list[str], place: Any) -> None:
     """1.6 Where a route runs twice and the second fails, the first one's tasks have succeeded."""
     note, attempts = noting(log), iter([1, 2])
 
@@ -710,7 +795,7 @@ async def test_an_attempt_that_had_succeeded(log: list[str]) -> None:
             raise HTTPException(503)
         return PlainTextResponse("ok")
 
-    app = with_tasks(Route("/", endpoint), middleware=[Middleware(ServesAgain)])
+    app = placed(place, ServesAgain, endpoint)
     async with serve(app) as server, drain():
         await server.request()
     assert log == ["1 succeeded", "2 failed"]

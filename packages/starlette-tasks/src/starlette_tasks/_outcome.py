@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from contextlib import suppress
 from functools import partial, wraps
 from inspect import iscoroutinefunction
 from typing import Any, Final, TypeAlias
@@ -21,6 +22,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException, WebSocketException
 from starlette.middleware import Middleware
 from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.routing import Router
 from tasks_core.asgi import ASGIApp, Receive, Scope, Send, serve_route, tell_failure
 
 Handler: TypeAlias = Callable[[Any, Any], Any]
@@ -64,6 +66,8 @@ def _build(app: Starlette, build: Callable[[], Any]) -> Any:  # noqa: ANN401 - w
     """Build an application's middleware, with ours innermost, and outermost to tell of the rest."""
     for one in mounted(app.routes):
         watch(one)
+    for route in app.routes:
+        _watch_within(route)
     middleware, handlers = app.user_middleware, app.exception_handlers
     # Without middleware the routing is next to what answers an error.
     outermost = [Middleware(FailureMiddleware)] if middleware else []
@@ -73,6 +77,32 @@ def _build(app: Starlette, build: Callable[[], Any]) -> Any:  # noqa: ANN401 - w
         return build()
     finally:
         app.user_middleware, app.exception_handlers = middleware, handlers
+
+
+def _watch_within(route: object) -> None:
+    """See how what lies within middleware of a route, of a mount or of a router ends.
+
+    That may answer what was raised, or try again, as an application's middleware may.
+    """
+    outer, name, is_within = route, "app", False
+    for _ in range(_LAYERS):
+        app = getattr(outer, name, None)
+        if app is None or isinstance(app, Starlette | RouteMiddleware):
+            break
+        has_more = hasattr(app, "app") and not isinstance(app, Router)
+        if is_within and not has_more:
+            with suppress(AttributeError):  # it may not be set
+                setattr(outer, name, RouteMiddleware(app))
+        if isinstance(app, Router):
+            if app.middleware_stack == app.app:
+                break
+            outer, name, is_within = app, "middleware_stack", False
+        elif has_more:
+            outer, name, is_within = app, "app", True
+        else:
+            break
+    for one in getattr(route, "routes", None) or ():
+        _watch_within(one)
 
 
 # Who wraps an ASGI application looks whether its `__call__` is a coroutine function: middleware of
