@@ -154,6 +154,36 @@ async def test_a_result_that_has_the_event_loops_task_is_no_cycle() -> None:
         assert seen() is None
 
 
+async def sleep(payload: Payload) -> None:
+    await anyio.sleep(3600)
+
+
+async def sleep_within_its_own_timeout(payload: Payload) -> None:
+    with anyio.fail_after(0.001):
+        await anyio.sleep(3600)
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize(
+    ("func", "seconds"), [(sleep, 0.001), (sleep_within_its_own_timeout, None)]
+)
+async def test_an_error_that_has_a_timer_is_no_cycle(
+    func: Callable[[Payload], Any], seconds: float | None
+) -> None:
+    """4.2 A timer keeps the context in which it was set, and that the task only weakly."""
+    async with open_runner() as runner:
+        payload = Payload()
+        seen = weakref.ref(payload)
+        task = runner.task(timeout=seconds).schedule(func, payload)
+        del payload
+        await runner.join()
+        assert isinstance(task.exception, TimeoutError)
+        del task
+        await anyio.wait_all_tasks_blocked()
+        assert seen() is None
+
+
 async def test_a_traceback_begins_in_the_users_function() -> None:
     """4.2 It shows the function and what that called, not how it was run."""
 

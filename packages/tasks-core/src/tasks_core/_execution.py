@@ -11,8 +11,8 @@ from ._attempts import Attempts
 from ._backend import runs_here
 from ._exceptions import HandOverError, TaskAborted
 from ._record import escape
-from ._state import PENDING, SUCCEEDED
-from ._task import Task, current
+from ._state import PENDING
+from ._task import Task
 from ._threads import call, call_in_thread
 from ._traceback import users_part
 
@@ -62,10 +62,6 @@ async def execute(task: Task, refusal: Exception | None = None) -> None:
         _swallow(raised, task, scope)
     finally:
         backend.living.end(task)
-        if task._state is not SUCCEEDED or task._result is not None:
-            # What it has raised, or returned, may hold the event loop's task, whose context this
-            # is. Else nothing of ours does, and setting a variable is dear.
-            current.set(None)
         del task, scope  # what the function has raised may keep this frame, and the task has that
 
 

@@ -8,6 +8,7 @@ from contextvars import Context, ContextVar, copy_context
 from threading import RLock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, cast, overload
+from weakref import ReferenceType, ref
 
 from anyio import Event
 from anyio.lowlevel import checkpoint
@@ -366,7 +367,7 @@ class Task(Generic[P, R_co]):
 
     def _begin(self) -> None:
         """Note that the function is being called; or that the task is being handed over."""
-        current.set(self)
+        current.set(ref(self))
         self._began_at = time.monotonic()
         if self._carried is None:
             self._state = RUNNING
@@ -573,7 +574,8 @@ class _Updates(AsyncIterator[Progress]):
         raise StopAsyncIteration
 
 
-current: ContextVar[Task | None] = ContextVar("tasks_core.current_task")
+current: ContextVar[ReferenceType[Task]] = ContextVar("tasks_core.current_task")
+"""Weak: an error that the task has may hold a context, by a timer for instance (contract 4.2)."""
 
 
 def current_task() -> Task:
@@ -582,7 +584,8 @@ def current_task() -> Task:
     Raises:
         NoCurrentTaskError: No task is running here.
     """
-    task = current.get(None)
+    here = current.get(None)
+    task = None if here is None else here()
     if task is None:
         raise NoCurrentTaskError
     return task
