@@ -84,7 +84,9 @@ def run_pytest(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Ru
     def run_it(tests: str, *options: str, ini: str = "") -> pytest.RunResult:
         pytester.makeini(f"[pytest]\n{ini}")
         pytester.makepyfile(kit=KIT, test_it=f"from kit import *\n{tests}")
-        return pytester.runpytest_inprocess(*plugins, "-W", "error", *options)
+        # The plugins were imported by the outer run, with their assertions as they are.
+        strict = ("-W", "error", "-W", "ignore::pytest.PytestAssertRewriteWarning")
+        return pytester.runpytest_inprocess(*plugins, *strict, *options)
 
     return run_it
 

@@ -11,8 +11,8 @@ from ._attempts import Attempts
 from ._backend import runs_here
 from ._exceptions import HandOverError, TaskAborted
 from ._record import escape
-from ._state import PENDING
-from ._task import Task
+from ._state import PENDING, SUCCEEDED
+from ._task import Task, forget_here
 from ._threads import call, call_in_thread
 from ._traceback import users_part
 
@@ -62,6 +62,9 @@ async def execute(task: Task, refusal: Exception | None = None) -> None:
         _swallow(raised, task, scope)
     finally:
         backend.living.end(task)
+        if task._state is not SUCCEEDED or task._result is not None:
+            # What it has raised, or returned, may hold this context, or a copy; else nothing does.
+            forget_here(task)
         del task, scope  # what the function has raised may keep this frame, and the task has that
 
 

@@ -8,7 +8,6 @@ from contextvars import Context, ContextVar, copy_context
 from threading import RLock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, cast, overload
-from weakref import ReferenceType, ref
 
 from anyio import Event
 from anyio.lowlevel import checkpoint
@@ -367,7 +366,7 @@ class Task(Generic[P, R_co]):
 
     def _begin(self) -> None:
         """Note that the function is being called; or that the task is being handed over."""
-        current.set(ref(self))
+        current.set([self])
         self._began_at = time.monotonic()
         if self._carried is None:
             self._state = RUNNING
@@ -574,18 +573,28 @@ class _Updates(AsyncIterator[Progress]):
         raise StopAsyncIteration
 
 
-current: ContextVar[ReferenceType[Task]] = ContextVar("tasks_core.current_task")
-"""Weak: an error that the task has may hold a context, by a timer for instance (contract 4.2)."""
+current: ContextVar[list[Task]] = ContextVar("tasks_core.current_task")
+"""A list, which `forget_here` empties: an error that the task has may hold copies of its context,
+by a timer for instance, and would so be kept by itself (contract 4.2)."""
 
 
 def current_task() -> Task:
     """Return the task that is running, in its function and in all that this calls.
 
     Raises:
-        NoCurrentTaskError: No task is running here.
+        NoCurrentTaskError: No task is running here; or one has left this running, and has failed.
     """
-    here = current.get(None)
-    task = None if here is None else here()
-    if task is None:
-        raise NoCurrentTaskError
-    return task
+    try:
+        return current.get(_NOBODY)[0]
+    except IndexError:
+        raise NoCurrentTaskError from None
+
+
+def forget_here(task: Task) -> None:
+    """Let this context, and the copies that were made of it, no longer hold the task that ran."""
+    here = current.get(_NOBODY)
+    if here and here[0] is task:  # it has begun here, and not in a thread
+        here.clear()
+
+
+_NOBODY: list[Task] = []
