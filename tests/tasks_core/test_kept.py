@@ -171,7 +171,9 @@ async def sleep_within_its_own_timeout(payload: Payload) -> None:
 async def test_an_error_that_has_a_timer_is_no_cycle(
     func: Callable[[Payload], Any], seconds: float | None
 ) -> None:
-    """4.2 A timer keeps the context in which it was set, and that the task only weakly."""
+    """4.2 A timer keeps a copy of the task's context, which forgets the task."""
+    if func is sleep_within_its_own_timeout and sys.version_info >= (3, 12):
+        pytest.skip("there a frame has those around it, and anyio's timeout the error")
     async with open_runner() as runner:
         payload = Payload()
         seen = weakref.ref(payload)
