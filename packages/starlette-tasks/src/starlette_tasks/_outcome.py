@@ -53,12 +53,9 @@ def watch(app: Starlette) -> None:
 def mounted(routes: Iterable[object]) -> Iterator[Starlette]:
     """Find mounted applications, as far as they can be seen before they are called."""
     for route in routes:
-        app = route
-        for _ in range(_LAYERS):
-            app = getattr(app, "app", None)  # what most middleware calls what it wraps
-            if isinstance(app, Starlette):
-                yield app
-                break
+        _, _, app = _innermost(route, "app")
+        if isinstance(app, Starlette):
+            yield app
         yield from mounted(getattr(route, "routes", None) or [])
 
 
@@ -66,8 +63,7 @@ def _build(app: Starlette, build: Callable[[], Any]) -> Any:  # noqa: ANN401 - w
     """Build an application's middleware, with ours innermost, and outermost to tell of the rest."""
     for one in mounted(app.routes):
         watch(one)
-    for route in app.routes:
-        _watch_within(route)
+    _watch_routes(app.routes)
     middleware, handlers = app.user_middleware, app.exception_handlers
     # Without middleware the routing is next to what answers an error.
     outermost = [Middleware(FailureMiddleware)] if middleware else []
@@ -79,30 +75,37 @@ def _build(app: Starlette, build: Callable[[], Any]) -> Any:  # noqa: ANN401 - w
         app.user_middleware, app.exception_handlers = middleware, handlers
 
 
-def _watch_within(route: object) -> None:
+def _watch_routes(routes: Iterable[object]) -> None:
     """See how what lies within middleware of a route, of a mount or of a router ends.
 
     That may answer what was raised, or try again, as an application's middleware may.
     """
-    outer, name, is_within = route, "app", False
+    for route in routes:
+        _watch_within(route, "app")
+        _watch_routes(getattr(route, "routes", None) or [])
+
+
+def _watch_within(outer: object, name: str) -> None:
+    holder, name, app = _innermost(outer, name)
+    if holder is not outer and app is not None and not isinstance(app, Starlette | RouteMiddleware):
+        with suppress(AttributeError):  # it may not be set
+            setattr(holder, name, RouteMiddleware(app))
+    if isinstance(app, Router):
+        _watch_within(app, "middleware_stack")
+
+
+def _innermost(holder: object, name: str) -> tuple[object, str, Any]:
+    """Look through middleware, most of which calls what it is around ``app``.
+
+    Returns:
+        What holds the innermost application, under which name, and that; nothing has no end.
+    """
     for _ in range(_LAYERS):
-        app = getattr(outer, name, None)
-        if app is None or isinstance(app, Starlette | RouteMiddleware):
-            break
-        has_more = hasattr(app, "app") and not isinstance(app, Router)
-        if is_within and not has_more:
-            with suppress(AttributeError):  # it may not be set
-                setattr(outer, name, RouteMiddleware(app))
-        if isinstance(app, Router):
-            if app.middleware_stack == app.app:
-                break
-            outer, name, is_within = app, "middleware_stack", False
-        elif has_more:
-            outer, name, is_within = app, "app", True
-        else:
-            break
-    for one in getattr(route, "routes", None) or ():
-        _watch_within(one)
+        app: Any = getattr(holder, name, None)
+        if isinstance(app, Starlette | Router | RouteMiddleware) or not hasattr(app, "app"):
+            return holder, name, app
+        holder, name = app, "app"
+    return holder, name, None
 
 
 # Who wraps an ASGI application looks whether its `__call__` is a coroutine function: middleware of
