@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import tzinfo
 from sys import float_info
 
 
@@ -43,6 +44,14 @@ def check_text(name: str, value: object) -> str:
         msg = f"{name} must be a string, not {type(value).__name__}: pass str(...) of it"
         raise TypeError(msg)
     return value if type(value) is str else str.__str__(value)
+
+
+def check_zone(name: str, value: object) -> tzinfo:
+    """Return a time zone."""
+    if not isinstance(value, tzinfo):
+        msg = f"{name} is a time zone, not {value!r}: zoneinfo.ZoneInfo('Europe/Berlin')"
+        raise TypeError(msg)
+    return value
 
 
 def check_flag(name: str, value: object) -> object:

@@ -582,7 +582,8 @@ def current_task() -> Task:
     """Return the task that is running, in its function and in all that this calls.
 
     Raises:
-        NoCurrentTaskError: No task is running here; or one has left this running, and has failed.
+        NoCurrentTaskError: No task is running here; or one that has left this running has failed,
+            or was handed over to an engine, which works in this process.
     """
     try:
         return current.get(_NOBODY)[0]

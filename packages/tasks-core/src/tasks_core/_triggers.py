@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final, Protocol
 
-from ._checks import check_text
+from ._checks import check_text, check_zone
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -102,7 +102,7 @@ class Cron:
             msg = "Cron needs cronsim: pip install tasks-core[cron]"
             raise ImportError(msg) from error
         self.expression: Final = check_text("expression", expression)
-        self.tz: Final = _check_zone(tz)
+        self.tz: Final = check_zone("tz", tz)
         self._iterate = CronSim
         try:
             CronSim(expression, datetime.now(tz))
@@ -130,13 +130,6 @@ class Cron:
     def __repr__(self) -> str:
         """Show the expression."""
         return f"Cron({self.expression!r}, tz={self.tz})"
-
-
-def _check_zone(tz: object) -> tzinfo:
-    if not isinstance(tz, tzinfo):
-        msg = f"tz is a time zone, not {tz!r}: zoneinfo.ZoneInfo('Europe/Berlin'), for instance"
-        raise TypeError(msg)
-    return tz
 
 
 def _later(previous: datetime | None, now: datetime) -> datetime:

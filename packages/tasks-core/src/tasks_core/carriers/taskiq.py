@@ -90,10 +90,8 @@ class TaskiqCarrier(Carrier):
         except TypeError as error:
             msg = f"schedule({task.task_name}, ...): {error}"
             raise TypeError(msg) from None
-        missing = [name for name in _required(takes) if name not in given]
-        if missing:
-            missing = [name for name in missing if name not in self._fill_in(task)]
-        if missing:
+        left = [name for name in _required(takes) if name not in given]
+        if left and (missing := [name for name in left if name not in self._fill_in(task)]):
             msg = f"schedule({task.task_name}, ...): missing arguments: {', '.join(missing)}"
             raise TypeError(msg)
 
