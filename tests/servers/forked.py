@@ -12,26 +12,32 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from multiprocessing import get_context
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from unittest.mock import patch
 
-_CONTEXT = get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    [
-        "fastapi.responses",
-        "hypercorn.run",
-        "hypercorn.trio.run",
-        "key_value.aio.stores.redis",
-        "sqlalchemy.ext.asyncio",
-        "starlette.middleware.sessions",
-        "trio",
-        "uvicorn.main",
-        "uvicorn.lifespan.on",
-        "uvicorn.protocols.http.auto",
-        "uvicorn.protocols.websockets.auto",
-    ]
-)
+
+@cache
+def _server() -> ForkServerContext:
+    context = get_context("forkserver")
+    context.set_forkserver_preload(
+        [
+            "fastapi.responses",
+            "hypercorn.run",
+            "hypercorn.trio.run",
+            "key_value.aio.stores.redis",
+            "sqlalchemy.ext.asyncio",
+            "starlette.middleware.sessions",
+            "trio",
+            "uvicorn.main",
+            "uvicorn.lifespan.on",
+            "uvicorn.protocols.http.auto",
+            "uvicorn.protocols.websockets.auto",
+        ]
+    )
+    return context
 
 
 def _run(command: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path) -> None:
@@ -63,7 +69,7 @@ class ForkedProcess:
     def __init__(
         self, command: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path
     ) -> None:
-        self._process = _CONTEXT.Process(target=_run, args=(command, folder, environment, log))
+        self._process = _server().Process(target=_run, args=(command, folder, environment, log))
         self._process.start()
 
     @property

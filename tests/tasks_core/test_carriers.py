@@ -882,6 +882,12 @@ async def test_8_7_a_name_forges_no_line(engine: Engine, caplog: pytest.LogCaptu
         await over(task)
     assert "a\\nERROR b" in str(task.exception)
     assert "\n" not in str(task.exception)
+    engine.trouble = None
+    async with open_runner(carriers=[engine]) as runner:
+        task = runner.task(name="a\nERROR b").schedule(engine.task(double), 1)
+        with pytest.raises(TaskHandedOver) as raised:
+            await task.wait()
+    assert str(raised.value).startswith(r"task a\nERROR b was handed over to ")
 
 
 async def test_8_7_what_was_not_confirmed_is_remembered(engine: Engine) -> None:

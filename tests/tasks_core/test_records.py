@@ -514,7 +514,7 @@ async def test_cancelled_from_another_process() -> None:
         await running.started.wait()
         shielded = here.task(shield=True).schedule(until_cancelled)
         waiting = TasksScheduler(here).after_response.schedule(succeed)
-        for task in (running, shielded, waiting):
+        for task in (shielded, running, waiting):
             assert task.id
             await store.until_read(task.id)
             assert await there.cancel(task.id) is True
