@@ -59,7 +59,7 @@ async def ask_in(framework: str, place: str) -> Asked:
 REFUSED: dict[str, set[object]] = {
     "thread without the context": {Missing.CONTEXT},
     "lifespan shutdown": {Closed.SHUT_DOWN},
-    "shutdown hook": {Closed.SHUT_DOWN, Missing.CONTEXT},
+    "shutdown hook": {Closed.SHUT_DOWN, Missing.CONTEXT},  # the latter in Litestar, which it names
 }
 
 
