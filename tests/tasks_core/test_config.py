@@ -1,9 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import FrozenInstanceError, fields, replace
 from enum import StrEnum
+from functools import partial
 from typing import Any
+from unittest.mock import AsyncMock, Mock, create_autospec
 
 import pytest
 from hypothesis import given
@@ -169,6 +172,69 @@ def test_an_error_handler_that_cannot_be_called_is_refused() -> None:
     """The error says what to pass instead (contract 2.2)."""
     with pytest.raises(TypeError, match=r"on_error must be callable, not str: pass a function"):
         TaskConfig(on_error="log")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def generates(task: Task, error: Exception) -> Iterator[None]:
+    yield
+
+
+async def generates_later(task: Task, error: Exception) -> AsyncIterator[None]:
+    yield
+
+
+def takes_nothing() -> None: ...
+
+
+def takes_more(task: Task, error: Exception, *, more: object) -> None: ...
+
+
+class Handlers:
+    def takes_task(self, task: Task) -> None: ...
+
+    def takes_both(self, task: Task, error: Exception, more: object = None) -> None: ...
+
+    def __call__(self) -> None: ...
+
+
+WOULD_NOT_RUN: list[tuple[Any, str]] = [
+    (generates, "on_error is called, and generates is a generator function, which nothing"),
+    (generates_later, "and generates_later is a generator function"),
+    (partial(generates), "and generates is a generator function"),
+    (takes_nothing, "on_error must take the task and the error, and takes_nothing does not: pass"),
+    (takes_more, "does not: pass a function that takes (task, error)"),
+    (Handlers().takes_task, "and Handlers.takes_task does not"),
+    (Handlers(), "and Handlers does not"),
+    (partial(takes_more, Mock(), ValueError()), "and takes_more does not"),
+]
+
+
+@pytest.mark.parametrize(("handler", "says"), WOULD_NOT_RUN)
+def test_an_error_handler_that_would_not_run_is_refused(handler: Any, says: str) -> None:
+    """Each time, where it is set, with what to pass instead (contract 2.2)."""
+    for set_it in (TaskConfig, TaskRunner().task, TaskConfig):
+        with pytest.raises(TypeError) as raised:
+            set_it(on_error=handler)
+        assert says in str(raised.value)
+
+
+RUN: list[Any] = [
+    Handlers().takes_both,
+    partial(Handlers().takes_both, more=1),
+    partial(Handlers.takes_both, Handlers()),
+    Mock(),
+    create_autospec(log_it),
+    AsyncMock(),
+    print,
+    logging.getLogger("test").error,
+    ValueError,
+]
+
+
+@pytest.mark.parametrize("handler", RUN)
+def test_an_error_handler_of_any_kind(handler: Any) -> None:
+    """What can be called with a task and an error is taken as it is."""
+    for set_it in (TaskConfig, TaskRunner().task, TaskConfig):
+        set_it(on_error=handler)
 
 
 @pytest.mark.parametrize("run_on", ["", "Success", "never", 1, []])

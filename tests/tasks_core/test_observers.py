@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
@@ -963,6 +963,13 @@ async def test_an_observer_may_look_into_the_registry() -> None:
 async def observe_async(task: Task) -> None: ...
 
 
+def observe_nothing() -> None: ...
+
+
+def observe_later(task: Task) -> Iterator[None]:
+    yield
+
+
 class ObservesAsync:
     async def __call__(self, task: Task) -> None: ...
 
@@ -975,8 +982,10 @@ class ObservesAsync:
         ("print", "observers is a list of functions, not str"),
         ({print}, "observers is a list of functions, not set"),
         (iter([print]), "observers is a list of functions, not list_iterator"),
-        ([None], "observers are functions, and NoneType cannot be called"),
-        ([print, "print"], "observers are functions, and str cannot be called"),
+        ([None], "an observer must be callable, not NoneType: pass a function"),
+        ([print, "print"], "an observer must be callable, not str: pass a function"),
+        ([observe_nothing], "an observer must take the task, and observe_nothing does not: pass"),
+        ([observe_later], "an observer is called, and observe_later is a generator function,"),
         ([observe_async], "observers are not async, and observe_async is"),
         ([ObservesAsync()], "observers are not async, and ObservesAsync is"),
         ([partial(observe_async)], "observers are not async, and observe_async is"),

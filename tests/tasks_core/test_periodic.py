@@ -1021,6 +1021,10 @@ def claim_name(name: str) -> bool:
     return True
 
 
+def claim_later(name: str, at: datetime) -> Iterator[bool]:
+    yield True
+
+
 REFUSED_ARGUMENTS: list[tuple[str, Any, str]] = [
     ("trigger", 300, "needs a trigger, not int: Every(minutes=5), or Cron("),
     ("trigger", "0 9 * * *", "needs a trigger, not str"),
@@ -1031,6 +1035,7 @@ REFUSED_ARGUMENTS: list[tuple[str, Any, str]] = [
     ("config", None, "config is a TaskConfig, not NoneType"),
     ("claim", True, "claim must be callable, not bool"),
     ("claim", claim_name, "claim must take the name and the moment, and claim_name does not"),
+    ("claim", claim_later, "claim is called, and claim_later is a generator function, which"),
 ]
 
 

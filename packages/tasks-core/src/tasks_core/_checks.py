@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import tzinfo
 from sys import float_info
+
+from ._function import describe, fits, is_generator
 
 
 def check_seconds(name: str, value: object) -> float:
@@ -62,9 +65,18 @@ def check_flag(name: str, value: object) -> object:
     return value
 
 
-def check_callable(name: str, value: object, *, remedy: str) -> object:
-    """Return what can be called."""
+def check_callback(name: str, value: object, *given: str, remedy: str) -> Callable[..., object]:
+    """Return what can be called with what it will be given, and runs when it is."""
     if not callable(value):
         msg = f"{name} must be callable, not {type(value).__name__}: {remedy}"
+        raise TypeError(msg)
+    if is_generator(value):
+        msg = (
+            f"{name} is called, and {describe(value)} is a generator function, which nothing would "
+            f"iterate over: {remedy}"
+        )
+        raise TypeError(msg)
+    if not fits(value, given):
+        msg = f"{name} must take {' and '.join(given)}, and {describe(value)} does not: {remedy}"
         raise TypeError(msg)
     return value

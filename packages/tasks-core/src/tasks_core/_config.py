@@ -17,8 +17,7 @@ from typing import (
     get_args,
 )
 
-from ._checks import check_callable, check_count, check_flag, check_seconds, check_text
-from ._function import describe, fits
+from ._checks import check_callback, check_count, check_flag, check_seconds, check_text
 
 if TYPE_CHECKING:
     from ._task import Task
@@ -168,20 +167,20 @@ def _check_outcome(name: str, value: object) -> object:
     return value
 
 
+def _check_on_error(name: str, value: object) -> object:
+    remedy = "pass a function that takes (task, error)"
+    return check_callback(name, value, "the task", "the error", remedy=remedy)
+
+
 def _check_retry(name: str, value: object) -> object:
-    check_callable(name, value, remedy=_RETRY)
-    if not fits(value, (None,)):
-        msg = f"{name} must take an attempt, and {describe(value)} does not: {_RETRY}"
-        raise TypeError(msg)
-    return value
+    remedy = "pass a caller such as stamina.AsyncRetryingCaller(attempts=3).on(ConnectionError)"
+    return check_callback(name, value, "an attempt", remedy=remedy)
 
-
-_RETRY = "pass a caller such as stamina.AsyncRetryingCaller(attempts=3).on(ConnectionError)"
 
 _CHECKS: dict[str, Callable[[str, object], object]] = {
     "name": check_text,
     "shield": check_flag,
-    "on_error": partial(check_callable, remedy="pass a function that takes (task, error)"),
+    "on_error": _check_on_error,
     "run_on": _check_outcome,
     "timeout": check_seconds,
     "retry": _check_retry,

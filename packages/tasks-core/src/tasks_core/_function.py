@@ -18,7 +18,7 @@ from inspect import (
     signature,
 )
 from types import CodeType, FunctionType, MethodType
-from typing import TypeVar, cast
+from typing import TypeAlias, TypeVar, cast
 
 _ASYNC = CO_COROUTINE | CO_ITERABLE_COROUTINE
 _GENERATOR = CO_GENERATOR | CO_ASYNC_GENERATOR
@@ -124,31 +124,28 @@ def _check_any_call(func: object, args: tuple[object, ...], kwargs: Mapping[str,
     if shape is None:
         if not callable(func):
             raise TypeError(_not_callable(func))
-        if _is_generator(func):
+        if is_generator(func):
             raise TypeError(_nothing_runs_it(func))
         _check_arguments(func, args, kwargs)
         return is_async(func)
-    called, given, names, is_object = shape
+    called, _, _, is_object = shape
     code = called.__code__
     if code.co_flags & _GENERATOR and not code.co_flags & CO_ITERABLE_COROUTINE:
         raise TypeError(_nothing_runs_it(func))
-    # Whether they fit is found out once for each way of calling a function.
-    defaults, more = called.__defaults__ or (), called.__kwdefaults__ or ()
-    key = (id(code), given, len(defaults), len(more), *names)
+    key = _key(shape)
     if _FITTING.get(key) is not code:
         _check_arguments(func, args, kwargs)
-        if len(_FITTING) >= _MOST_SHAPES:
-            _FITTING.clear()
-        _FITTING[key] = code
+        _remember(key, code)
     flags = code.co_flags & _ASYNC
     if flags or not (called.__dict__ or is_object):
         return flags != 0
     return is_async(cast("Callable[..., object]", func))  # it may be marked as such
 
 
-def _find_shape(
-    func: object, given: int, kwargs: Mapping[str, object]
-) -> tuple[FunctionType, int, Mapping[str, object], bool] | None:
+_Shape: TypeAlias = tuple[FunctionType, int, Mapping[str, object], bool]
+
+
+def _find_shape(func: object, given: int, kwargs: Mapping[str, object]) -> _Shape | None:
     """Return the function that a call ends in, with its number of arguments and their names.
 
     That decides whether they fit, unless the signature is given in another way. And whether the
@@ -187,10 +184,26 @@ _FITTING: dict[tuple[object, ...], CodeType] = {}
 _MOST_SHAPES = 1000
 
 
-def _is_generator(func: object) -> bool:
+def _key(shape: _Shape) -> tuple[object, ...]:
+    """Return what decides whether the arguments fit: it is found out once for each."""
+    called, given, names, _ = shape
+    defaults, more = called.__defaults__ or (), called.__kwdefaults__ or ()
+    return (id(called.__code__), given, len(defaults), len(more), *names)
+
+
+def _remember(key: tuple[object, ...], code: CodeType) -> None:
+    if len(_FITTING) >= _MOST_SHAPES:
+        _FITTING.clear()
+    _FITTING[key] = code
+
+
+def is_generator(func: object) -> bool:
+    """Whether calling ``func`` runs nothing yet, and makes a generator."""
     func = _unwrap_partial(func)
-    generator = _is_kind(isgeneratorfunction, func) or _is_kind(isasyncgenfunction, func)
-    return generator and not _flags(func) & CO_ITERABLE_COROUTINE
+    flags = _flags(func)
+    if flags:
+        return flags & _GENERATOR != 0 and not flags & CO_ITERABLE_COROUTINE
+    return _is_kind(isgeneratorfunction, func) or _is_kind(isasyncgenfunction, func)
 
 
 def _check_arguments(func: object, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
@@ -218,12 +231,18 @@ def _signature(func: object) -> Signature | None:
 
 def fits(func: object, args: tuple[object, ...]) -> bool:
     """Whether a function takes such arguments, as far as its signature can be read."""
+    shape = _find_shape(func, len(args), {})
+    if shape is not None and _FITTING.get(_key(shape)) is shape[0].__code__:
+        return True
     readable = _signature(func)
+    if readable is None:
+        return True
     try:
-        if readable is not None:
-            readable.bind(*args)
+        readable.bind(*args)
     except TypeError:
         return False
+    if shape is not None:
+        _remember(_key(shape), shape[0].__code__)
     return True
 
 

@@ -14,7 +14,7 @@ from anyio import Event, sleep
 from anyio.lowlevel import checkpoint
 
 from . import _report
-from ._checks import check_callable
+from ._checks import check_callback
 from ._config import TaskConfig
 from ._function import check_call, describe, fits
 from ._phase import IMMEDIATE
@@ -233,10 +233,7 @@ def _check_func(func: object) -> None:
 
 def _check_claim(claim: object) -> None:
     remedy = "pass a function that takes (name, moment)"
-    check_callable("claim", claim, remedy=remedy)
-    if not fits(claim, ("name", datetime.now(UTC))):
-        msg = f"claim must take the name and the moment, and {describe(claim)} does not: {remedy}"
-        raise TypeError(msg)
+    check_callback("claim", claim, "the name", "the moment", remedy=remedy)
 
 
 def _is_later(found: datetime | None, previous: datetime) -> bool:

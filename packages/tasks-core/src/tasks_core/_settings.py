@@ -8,7 +8,7 @@ from math import inf
 from typing import TYPE_CHECKING, TypedDict, cast
 
 from ._carrier import Carrier
-from ._checks import check_count, check_seconds
+from ._checks import check_callback, check_count, check_seconds
 from ._config import TaskConfig
 from ._function import describe, is_async
 from ._periodic import Periodic
@@ -92,13 +92,8 @@ def check_observers(value: object) -> None:
         msg = f"observers is a list of functions, not {type(value).__name__}: observers=[...]"
         raise TypeError(msg)
     for observer in cast("Sequence[object]", value):
-        if not callable(observer):
-            msg = (
-                f"observers are functions, and {type(observer).__name__} cannot be called: pass "
-                "functions that take a task"
-            )
-            raise TypeError(msg)
-        if is_async(observer):
+        remedy = "pass a function that takes it"
+        if is_async(check_callback("an observer", observer, "the task", remedy=remedy)):
             msg = f"observers are not async, and {describe(observer)} is: let it schedule a task"
             raise TypeError(msg)
 
