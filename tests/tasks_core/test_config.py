@@ -174,6 +174,13 @@ def test_an_error_handler_that_cannot_be_called_is_refused() -> None:
         TaskConfig(on_error="log")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.parametrize("other", [{"name": "a"}, None, TaskConfig])
+def test_only_settings_merge(other: Any) -> None:
+    """The error says what to pass instead (contract 2.2)."""
+    with pytest.raises(TypeError, match=rf"merge takes a TaskConfig, not {type(other).__name__}: "):
+        TaskConfig().merge(other)
+
+
 def generates(task: Task, error: Exception) -> Iterator[None]:
     yield
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncGenerator, Callable
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -193,6 +194,34 @@ def test_who_may_see_it_must_be_said() -> None:
     """There is no default."""
     with pytest.raises(TypeError, match="allow"):
         TasksPage()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+def allow_later(scope: Scope) -> Iterator[bool]:
+    yield False
+
+
+def allow_nobody() -> bool:
+    return False
+
+
+async def allow_later_too(scope: Scope) -> AsyncIterator[bool]:
+    yield False
+
+
+@pytest.mark.parametrize(
+    ("allow", "says"),
+    [
+        (None, "allow must be callable, not NoneType: pass a function that takes a scope"),
+        (True, "allow must be callable, not bool"),
+        (allow_later, "allow is called, and allow_later is a generator function"),
+        (allow_later_too, "allow is called, and allow_later_too is a generator function"),
+        (allow_nobody, "allow must take the scope, and allow_nobody does not"),
+    ],
+)
+def test_who_may_see_it_can_be_asked(allow: Any, says: str) -> None:
+    """A generator is true whatever it would say, so the page would be everybody's."""
+    with pytest.raises(TypeError, match=re.escape(says)):
+        TasksPage(allow=allow)
 
 
 # Its buttons.

@@ -83,6 +83,19 @@ async def test_an_id_that_nobody_has_is_not_found() -> None:
             assert runner.get(unknown) is None
 
 
+@pytest.mark.parametrize("ask", ["get", "status", "cancel", "follow"])
+async def test_what_is_no_id_is_refused(ask: str) -> None:
+    """The task itself is nobody's id, and is not taken for one that nobody knows (7.1)."""
+    async with open_runner() as runner:
+        task = runner.schedule(succeed)
+        cases: list[Any] = [task, None, 5, b"0" * 32, []]
+        for wrong in cases:
+            asking = partial(getattr(runner, ask), wrong)
+            with pytest.raises(TypeError, match=rf"string, not {type(wrong).__name__}: pass task"):
+                await (anext(asking()) if ask == "follow" else asking())
+        await task.wait()
+
+
 async def test_ids_are_made_when_somebody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A task of which nobody asks the id has none, and is not remembered (7.1)."""
     made: list[str] = []

@@ -49,6 +49,13 @@ def check_text(name: str, value: object) -> str:
     return value if type(value) is str else str.__str__(value)
 
 
+def check_id(value: object) -> None:
+    """Refuse what is no task's id; the task itself, for instance."""
+    if not isinstance(value, str):
+        msg = f"the id of a task is a string, not {type(value).__name__}: pass task.id"
+        raise TypeError(msg)
+
+
 def check_zone(name: str, value: object) -> tzinfo:
     """Return a time zone."""
     if not isinstance(value, tzinfo):

@@ -13,6 +13,7 @@ from typing import (
     Self,
     TypeAlias,
     TypedDict,
+    cast,
     final,
     get_args,
 )
@@ -134,7 +135,13 @@ class TaskConfig:
         """Return a new config: ``other``'s value where it sets one, else this one's.
 
         Associative, with ``TaskConfig()`` as identity, for every field there is (contract 3.2).
+
+        Raises:
+            TypeError: ``other`` is no `TaskConfig`.
         """
+        if not isinstance(cast("object", other), TaskConfig):
+            msg = f"merge takes a TaskConfig, not {type(other).__name__}: write TaskConfig(...)"
+            raise TypeError(msg)
         merged = object.__new__(type(self))
         given = {name: value for name, value in other.__dict__.items() if value is not None}
         merged.__dict__.update(self.__dict__, **given)

@@ -8,6 +8,7 @@ from itertools import chain
 from threading import RLock
 from typing import Final
 
+from ._checks import check_id
 from ._living import Living
 from ._memory import RememberedTask
 from ._observers import Observers, Updates
@@ -48,7 +49,11 @@ class TaskRegistry:
         Of a task that has ended this is another handle than the one that ``schedule`` returned: it
         has no arguments, cannot be called again, and if it has failed, `Task.exception` is a
         `TaskFailed` that has the error's type and text.
+
+        Raises:
+            TypeError: The id is no string.
         """
+        check_id(task_id)
         with self._changing:
             return self._known.get(task_id) or self._ended.get(task_id)
 

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs
 
 from anyio import create_task_group, current_time, move_on_after
 
+from ._checks import check_callback
 from ._exceptions import TasksError
 from ._periodic import PeriodicTask
 from ._record import plain
@@ -50,10 +51,11 @@ class TasksPage:
     task knows its id, so it is remembered (see `TaskRegistry`), and written to ``records``.
 
     Args:
-        allow: Who may see it: see `Allow`. There is no default.
+        allow: Who may see it: see `Allow`. No default; what cannot be asked is a `TypeError`.
     """
 
     def __init__(self, *, allow: Allow) -> None:
+        check_callback("allow", allow, "the scope", remedy="pass a function that takes a scope")
         self._allow = allow
         self._page = files("tasks_core").joinpath("page.html").read_bytes()
 
