@@ -14,9 +14,10 @@ from starlette.datastructures import State
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette_tasks import (
@@ -186,12 +187,35 @@ def test_adding_too_late() -> None:
         add_tasks(app)
 
 
+@pytest.mark.parametrize(
+    ("app", "says"),
+    [
+        (Router(), "not Router: a router has the tasks of its application: add_tasks(app) for"),
+        (Starlette().router, "not Router: a router has the tasks of its application"),
+        (CORSMiddleware(Starlette()), "not CORSMiddleware: pass the Starlette or FastAPI that it"),
+        (Starlette, "not type: pass the Starlette or FastAPI that it is or has inside"),
+        ("app", "not str: pass the Starlette or FastAPI"),
+        (None, "not NoneType: pass the Starlette or FastAPI"),
+    ],
+)
+def test_what_is_no_application(app: Any, says: str) -> None:
+    """The error says what it is, and where tasks are added (2.7)."""
+    with pytest.raises(TypeError) as raised:
+        add_tasks(app)
+    assert says in str(raised.value)
+
+
 def test_settings_are_checked() -> None:
     """Settings that make no sense are refused where they are written."""
     with pytest.raises(TypeError, match="grace_period is a number of seconds"):
         add_tasks(Starlette(), grace_period=cast("float", "1"))
     with pytest.raises(ValueError, match="thread_limit"):
         add_tasks(Starlette(), thread_limit=0)
+    wrong: dict[str, Any] = {"shield": True}
+    with pytest.raises(
+        TypeError, match=r"a task's setting, .*: config=TaskConfig\(shield=\.\.\.\)"
+    ):
+        add_tasks(Starlette(), **wrong)
 
 
 def test_adding_returns_nothing() -> None:

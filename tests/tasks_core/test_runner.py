@@ -20,6 +20,7 @@ from tasks_core import (
     TaskState,
     current_task,
 )
+from tasks_core.asgi import ApplicationTasks
 
 from tests.tasks_core.stage import (
     GUARD,
@@ -99,16 +100,27 @@ def test_nonsense_is_refused_by_name(settings: dict[str, Any], error: type[Excep
 
 
 @pytest.mark.parametrize(
-    "settings",
+    ("settings", "says"),
     [
-        {"graceperiod": 1},
-        {"config": {"shield": True}},
+        (
+            {"graceperiod": 1},
+            "there is no setting 'graceperiod' of a runner: there are config, gra",
+        ),
+        ({"config": {"shield": True}}, "config is a TaskConfig, not dict"),
+        (
+            {"on_error": print},
+            "on_error is a task's setting, not a runner's: config=TaskConfig(on_",
+        ),
     ],
 )
-def test_settings_that_would_be_lost_are_refused(settings: dict[str, Any]) -> None:
-    """A misspelt setting is an error, and so is a config that is none (3.3)."""
-    with pytest.raises(TypeError, match=next(iter(settings))):
-        TaskRunner(**settings)
+@pytest.mark.parametrize("make", [TaskRunner, ApplicationTasks])
+def test_settings_that_would_be_lost_are_refused(
+    make: Callable[..., object], settings: dict[str, Any], says: str
+) -> None:
+    """A misspelt setting is an error, one of a task, and a config that is none (3.3)."""
+    with pytest.raises(TypeError) as raised:
+        make(**settings)
+    assert str(raised.value).startswith(says)
 
 
 # Opening and closing

@@ -144,10 +144,8 @@ def test_every_refuses_what_would_never_come_or_always(
     settings: dict[str, float], error: type[Exception]
 ) -> None:
     """10.8 An interval is longer than zero; what is refused is refused where it is written."""
-    with pytest.raises(error) as raised:
+    with pytest.raises(error, match=r"^Every (needs|takes) .*Every\(days=.*: Every\(minutes=5\)$"):
         Every(**settings)
-    if error is ValueError:
-        assert "Every(minutes=5)" in str(raised.value)
 
 
 def test_every_is_a_value() -> None:

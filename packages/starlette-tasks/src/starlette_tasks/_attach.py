@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
+from typing import Any, TypeAlias, Unpack
 
 from anyio import CancelScope
+from starlette.applications import Starlette
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.routing import Router
 from starlette.websockets import WebSocketDisconnect
 from tasks_core import RunnerSettings, asgi
 from tasks_core.asgi import ApplicationTasks, ASGIApp, Receive, Scope, Send, add_again
 
 from ._outcome import mounted, watch
 
-if TYPE_CHECKING:
-    from starlette.applications import Starlette
-
-Lifespan: TypeAlias = "Callable[[Starlette], AbstractAsyncContextManager[Any]]"
+Lifespan: TypeAlias = Callable[[Starlette], AbstractAsyncContextManager[Any]]
 
 _TASKS = "_starlette_tasks"
 """The attribute by which an application has its tasks: so nothing else keeps either alive."""
@@ -39,9 +38,10 @@ def add_tasks(app: Starlette, **settings: Unpack[RunnerSettings]) -> None:
     Raises:
         TasksAlreadyAddedError: A second call has settings, which would be lost.
         RuntimeError: The application has started already.
-        TypeError: A setting is of the wrong type.
+        TypeError: It is no application of Starlette, or a setting is of the wrong type.
         ValueError: A number is out of its range.
     """
+    _check_application(app)
     if hasattr(app, _TASKS):
         add_again(settings)
         return
@@ -55,6 +55,19 @@ def add_tasks(app: Starlette, **settings: Unpack[RunnerSettings]) -> None:
     app.build_middleware_stack = build  # type: ignore[method-assign]
     router = app.router
     router.lifespan_context = _around(tasks, router.lifespan_context)
+
+
+def _check_application(app: object) -> None:
+    if isinstance(app, Starlette):
+        return
+    remedy = (
+        "a router has the tasks of its application: add_tasks(app) for that one"
+        if isinstance(app, Router)
+        else "pass the Starlette or FastAPI that it is or has inside; any other ASGI application "
+        "has tasks by TasksMiddleware(app) of tasks_core.asgi around it"
+    )
+    msg = f"add_tasks(app) takes the application, not {type(app).__name__}: {remedy}"
+    raise TypeError(msg)
 
 
 def _build(app: Starlette, tasks: ApplicationTasks, build: Callable[[], Any]) -> TasksMiddleware:

@@ -44,7 +44,7 @@ class ApplicationTasks:
 
     def __init__(self, **settings: Unpack[RunnerSettings]) -> None:
         """Check the settings; nothing runs before the application's lifespan."""
-        Settings(**settings)
+        Settings.of(settings)
         self._settings = settings
         # Of the lifespans that run; it is replaced, never changed.
         self._runners: tuple[TaskRunner, ...] = ()

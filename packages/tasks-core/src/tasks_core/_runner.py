@@ -71,7 +71,7 @@ class TaskRunner(Scheduler):
 
     def __init__(self, **settings: Unpack[RunnerSettings]) -> None:
         """Make a runner; it runs nothing until it is entered."""
-        self._settings: Final = Settings(**settings)
+        self._settings: Final = Settings.of(settings)
         self.config: Final[TaskConfig] = self._settings.config or TaskConfig()
         """The application's layer of task settings."""
         # Held while a task is accepted or a phase is reached, from whatever thread: so no task

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, TypedDict, cast
+from typing import TYPE_CHECKING, Self, TypedDict, cast
 
 from ._carrier import Carrier
 from ._checks import check_callback, check_count, check_seconds
-from ._config import TaskConfig
+from ._config import TaskConfig, TaskSettings
 from ._function import describe, is_async
 from ._periodic import Periodic
 from ._records import RecordStore
@@ -65,6 +65,24 @@ class Settings:
     records_ttl: float = 3600.0
     carriers: Sequence[Carrier] = ()
     history: int = 1000
+
+    @classmethod
+    def of(cls, settings: RunnerSettings) -> Self:
+        """Check the settings that a user has given.
+
+        Raises:
+            TypeError: One is of the wrong type, or there is none of that name.
+            ValueError: One is out of its range.
+        """
+        names = RunnerSettings.__annotations__
+        for name in settings:
+            if name in TaskSettings.__annotations__:
+                msg = f"{name} is a task's setting, not a runner's: config=TaskConfig({name}=...)"
+                raise TypeError(msg)
+            if name not in names:
+                msg = f"there is no setting {name!r} of a runner: there are {', '.join(names)}"
+                raise TypeError(msg)
+        return cls(**settings)
 
     def __post_init__(self) -> None:
         """Refuse nonsense."""

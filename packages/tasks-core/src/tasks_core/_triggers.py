@@ -55,11 +55,14 @@ class Every:
             is_positive = self.interval > timedelta(0)
             if is_positive:
                 self.get_next_fire_time(None, datetime.now(UTC))
+        except TypeError:
+            msg = f"Every takes numbers, which {self} does not have: Every(minutes=5)"
+            raise TypeError(msg) from None
         except (OverflowError, ValueError):  # infinite, no number, beyond the calendar
             msg = f"Every needs an interval that a calendar can hold, not {self}: Every(minutes=5)"
             raise ValueError(msg) from None
         if not is_positive:
-            msg = f"Every needs an interval longer than zero, not {self.interval}: Every(minutes=5)"
+            msg = f"Every needs an interval longer than zero, not {self}: Every(minutes=5)"
             raise ValueError(msg)
 
     @property
