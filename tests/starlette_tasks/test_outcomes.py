@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -494,16 +496,12 @@ async def test_a_mounted_application_that_is_served_alone(outcome: Outcome, with
 async def test_something_mounted_without_an_end(outcome: Outcome) -> None:
     """1.8 What is mounted may refer to itself as its own application."""
 
-    class Endless(Plain):
-        @property
-        def app(self) -> ASGIApp:
-            return self
-
-        @app.setter
-        def app(self, app: ASGIApp) -> None:
+    class Endless:
+        def __init__(self, app: ASGIApp) -> None:
             self._app = app
+            self.app = self
 
-        async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
             await self._app(scope, receive, send)
 
     inner = inner_app(outcome, "http")
@@ -696,10 +694,18 @@ async def test_middleware_that_answers_what_no_route_has_raised(
         assert await outcome.seen() == FAILURE
 
 
-class Slotted:
+@dataclass(frozen=True)
+class Frozen:
     """A middleware whose application cannot be set."""
 
-    __slots__ = ("_app",)
+    app: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
+
+
+class Lazy:
+    """A middleware that has its application from elsewhere, each time."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -709,13 +715,79 @@ class Slotted:
         return self._app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)
+        await self.app(scope, receive, send)
 
 
-async def test_middleware_whose_application_cannot_be_set(outcome: Outcome) -> None:
+@pytest.mark.parametrize("kind", [Frozen, Lazy])
+async def test_middleware_whose_application_cannot_be_set(outcome: Outcome, kind: Any) -> None:
     """1.6 It is left as it is; what Starlette answers within is seen all the same."""
-    app = placed(PLACES["route"], Slotted, raising(outcome, lambda: HTTPException(404)))
+    app = placed(PLACES["route"], kind, raising(outcome, lambda: HTTPException(404)))
     assert await ask(app, outcome) == FAILURE
+
+
+async def takes_more(scope: Scope, receive: Receive, send: Send, more: object) -> None: ...
+
+
+class Unreadable:
+    """It can be called, and does not say how."""
+
+    __signature__ = "none"
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any: ...
+
+
+NOT_ASGI: list[Any] = [
+    "billing",
+    lambda environ, start_response: [b"wsgi"],  # pyright: ignore[reportUnknownLambdaType]
+    lambda *args: None,  # pyright: ignore[reportUnknownLambdaType]
+    takes_more,
+    Unreadable(),
+]
+
+
+@pytest.mark.parametrize("kept", NOT_ASGI)
+async def test_what_is_no_application_is_left_alone(kept: Any) -> None:
+    """1.8 What is mounted, or is a route, may have something else under the name ``app``."""
+    seen: list[object] = []
+    outcomes: list[Outcome] = []
+
+    class Endpoint:
+        def __init__(self) -> None:
+            self.app = kept
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            outcomes[-1].schedule(current_tasks())
+            seen.append(self.app)
+            raise ValueError
+
+    app = with_tasks(
+        Mount("/in", app=Endpoint()),
+        Route("/route", Endpoint(), middleware=[Middleware(Plain)]),
+        Mount("/around", app=Catches(Endpoint())),
+    )
+    for path in ("/in/", "/route", "/around/"):
+        outcomes.append(Outcome())
+        assert await ask(app, outcomes[-1], path) == FAILURE
+    assert seen == [kept] * 3
+
+
+class Made(PlainTextResponse):
+    @property
+    def app(self) -> ASGIApp:
+        raise RuntimeError
+
+
+class MadeOnce(PlainTextResponse):
+    @cached_property
+    def app(self) -> ASGIApp:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("kind", [Made, MadeOnce])
+async def test_what_is_made_when_it_is_asked_for(kind: type[PlainTextResponse]) -> None:
+    """1.8 Nobody asks for it: that may fail, or be early."""
+    async with serve(with_tasks(Mount("/in", app=kind("here")))) as server:
+        assert (await server.request("/in/")).body == b"here"
 
 
 # Middleware that calls the application again, or another one.

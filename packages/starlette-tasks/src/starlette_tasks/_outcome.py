@@ -14,9 +14,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
-from functools import partial, wraps
-from inspect import iscoroutinefunction
-from typing import Any, Final, TypeAlias
+from functools import cached_property, partial, wraps
+from inspect import getattr_static, iscoroutinefunction, signature
+from typing import Any, Final, TypeAlias, cast
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException, WebSocketException
@@ -101,11 +101,38 @@ def _innermost(holder: object, name: str) -> tuple[object, str, Any]:
         What holds the innermost application, under which name, and that; nothing has no end.
     """
     for _ in range(_LAYERS):
-        app: Any = getattr(holder, name, None)
-        if isinstance(app, Starlette | Router | RouteMiddleware) or not hasattr(app, "app"):
+        app = _kept(holder, name)
+        if isinstance(app, Starlette | Router | RouteMiddleware) or not _is_asgi(_kept(app, "app")):
             return holder, name, app
         holder, name = app, "app"
     return holder, name, None
+
+
+def _kept(holder: object, name: str) -> Any:  # noqa: ANN401 - whatever it is
+    """Return an attribute that is there, or nothing; what is made when it is asked for is left."""
+    try:
+        is_made = isinstance(getattr_static(holder, name), property | cached_property)
+    except AttributeError:
+        return None
+    return None if is_made else getattr(holder, name)
+
+
+def _is_asgi(app: object) -> bool:
+    """Whether it is called as ASGI applications are; others too have something called ``app``.
+
+    What is for WSGI takes two arguments, and many a function of users takes any number.
+    """
+    called = getattr(app, "__call__", None)  # noqa: B004 - to look at it
+    is_async = iscoroutinefunction(app) or iscoroutinefunction(called)
+    return _takes(app, 3) and (is_async or not (_takes(app, 2) or _takes(app, 4)))
+
+
+def _takes(app: object, number: int) -> bool:
+    try:
+        signature(cast("Callable[..., object]", app)).bind(*range(number))
+    except Exception:  # noqa: BLE001 - whatever it is, and whatever it does when it is looked at
+        return False
+    return True
 
 
 # Who wraps an ASGI application looks whether its `__call__` is a coroutine function: middleware of

@@ -14,8 +14,8 @@ class Missing(Enum):
     """Why there are no tasks: the cause, and what to do about it (contract 2.7, 5.6)."""
 
     CONTEXT = (
-        "No request is being served here, and no lifespan is running (in Litestar's on_shutdown "
-        "hooks it has ended: schedule in a lifespan manager), as far as this code's context "
+        "No request is being served here, and no lifespan is running (nor is it in Litestar's "
+        "on_shutdown hooks: schedule in a lifespan manager), as far as this code's context "
         "tells. Pass `tasks` on to it; or, if it has a thread of its own, start that with "
         "the context of its caller: Thread(target=contextvars.copy_context().run, args=(f, ...)). "
         "If a request did call it, tasks were not added to its application: add_tasks(app), or "
