@@ -298,6 +298,33 @@ async def test_an_application_may_report_that_its_start_up_failed() -> None:
     assert scheduled[0].state is TaskState.CANCELLED
 
 
+@pytest.mark.parametrize("how", ["says so", "raises"])
+async def test_tasks_end_before_the_server_hears_that_a_start_up_failed(how: str) -> None:
+    """Some servers exit as they hear of it, and what is shielded has ended by then (5.2)."""
+    steps: list[str] = []
+
+    async def save() -> None:
+        await anyio.wait_all_tasks_blocked()
+        steps.append("saved")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        current_tasks().task(shield=True).schedule(save)
+        if how == "raises":
+            raise SomeError
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no"})
+
+    async def receive() -> Message:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Message) -> None:
+        steps.append(message["type"])
+
+    with suppress(SomeError):
+        await TasksMiddleware(app)({"type": "lifespan"}, receive, send)
+    assert steps == ["saved", "lifespan.startup.failed"]
+
+
 async def test_a_server_without_state_is_no_reason_to_fail() -> None:
     """Requests find the runner all the same, and no state is made up (5.6)."""
     states: list[bool] = []

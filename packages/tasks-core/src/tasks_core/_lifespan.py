@@ -259,6 +259,9 @@ class _Messages:
         if message["type"] == "lifespan.startup.complete":
             self._started = True
             self._tasks.started()
+        elif message["type"] == "lifespan.startup.failed":  # some servers exit with that
+            with CancelScope(shield=True):
+                await self._runner.drain()
         await self._send(message)
 
     async def receive(self) -> Message:
@@ -283,8 +286,7 @@ class _Messages:
             if not self._spoken and not isinstance(error, REFUSALS):
                 failed = {"type": "lifespan.startup.failed", "message": format_exc()}
                 await self._receive()
-                await self._send(failed)
-                self._spoken = True
+                await self.send(failed)
             if self._spoken:
                 raise
             _report.no_lifespan(error)
