@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 import threading
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from secrets import token_hex
 from typing import Any
 
@@ -419,6 +419,48 @@ async def test_a_sync_route_may_wait() -> None:
             return from_thread.run(task.wait)
 
         assert await to_thread.run_sync(route) == "Hello you!"
+
+
+@pytest.mark.parametrize("phase", ["after_route", "after_response"])
+async def test_who_waits_within_the_request_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, phase: str
+) -> None:
+    """2.6 A route that waits for a later phase of its own request never ends; the log says why."""
+    monkeypatch.setattr("tasks_core._runner.WARN_EVERY", 0)
+    results: list[object] = []
+
+    async def wait(task: Task) -> None:
+        results.append(await task.wait())
+
+    async with open_runner() as runner, anyio.create_task_group() as group:
+        with TasksScheduler(runner) as tasks:
+            task = getattr(tasks, phase).task(name="render").schedule(greet, "you")
+            group.start_soon(wait, task)  # as the route would
+            with anyio.fail_after(GUARD):
+                while not caplog.records:
+                    await anyio.wait_all_tasks_blocked()
+            assert not results
+    assert results == ["Hello you!"]
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("Task render (id=")
+    assert f"to begin in {phase}: a route that waits for it never ends. Schedule it at on" in said
+
+
+@pytest.mark.parametrize("whose", ["begins in time", "another request"])
+async def test_who_waits_otherwise_is_not(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, whose: str
+) -> None:
+    """2.6 Another request's task, and one that begins in time, may be waited for."""
+    if whose == "another request":
+        monkeypatch.setattr("tasks_core._runner.WARN_EVERY", 0)
+    async with open_runner() as runner, anyio.create_task_group() as group:
+        with TasksScheduler(runner) as tasks:
+            task = tasks.after_response.schedule(greet, "you")
+            with TasksScheduler(runner) if whose == "another request" else nullcontext():
+                group.start_soon(task.wait)
+                await anyio.wait_all_tasks_blocked()
+        assert await task.wait() == "Hello you!"
+    assert not caplog.records
 
 
 async def test_waiting_includes_the_error_handler() -> None:

@@ -44,6 +44,19 @@ def skipped(task: Task, why: str, level: int) -> None:
     _log(level, lambda: f"Task {_identify(task)} skipped: {why}", task)
 
 
+def waited_for_within(task: Task, seconds: float) -> None:
+    """Log that a task is waited for by its own request, which may never end so (contract 2.6)."""
+    _log(
+        logging.WARNING,
+        lambda: (
+            f"Task {_identify(task)} has been waited for for {seconds:.0f} s within its request, "
+            f"and waits for that itself, to begin in {task.phase}: a route that waits for it never "
+            "ends. Schedule it at once, by tasks.schedule, or do not wait"
+        ),
+        task,
+    )
+
+
 def exists(task: Task) -> None:
     """Log that a task was not scheduled again, as this one lives (contract 9.8)."""
     _log(logging.INFO, lambda: f"Task {_identify(task)} lives, and was not scheduled again", task)

@@ -13,7 +13,7 @@ from types import FunctionType, TracebackType
 from typing import Any, Final, Self, Unpack
 from weakref import WeakSet
 
-from anyio import CancelScope, Event, current_time
+from anyio import CancelScope, Event, current_time, move_on_after
 from anyio.lowlevel import checkpoint
 
 from . import _report
@@ -39,7 +39,7 @@ from ._phase import AFTER_RESPONSE
 from ._record import calendar, escape
 from ._records import Records
 from ._registry import TaskRegistry
-from ._scheduler import PhaseScheduler, Scheduler, TasksScheduler
+from ._scheduler import PhaseScheduler, Scheduler, TasksScheduler, current
 from ._service import Service
 from ._settings import RunnerSettings, Settings
 from ._state import CANCELLED, PENDING, SKIPPED
@@ -268,6 +268,15 @@ class TaskRunner(Scheduler):
             await self._writing.stop()
             with CancelScope(shield=True):
                 await self._records.flush()
+
+    async def _wait_within(self, task: Task) -> None:
+        """Wait for a task, and say so, if its own request waits for it here (contract 2.6)."""
+        tasks = current.get(None)
+        if isinstance(tasks, TasksScheduler) and task in tasks._waiting_for(task.phase):
+            with move_on_after(WARN_EVERY) as waiting:
+                await task._until_over()
+            if waiting.cancelled_caught and task in tasks._waiting_for(task.phase):
+                _report.waited_for_within(task, WARN_EVERY)
 
     async def _until_idle(self, deadline: float) -> None:
         """Wait until nothing lives, or the deadline, with warnings."""

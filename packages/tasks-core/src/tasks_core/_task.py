@@ -225,6 +225,9 @@ class Task(Generic[P, R_co]):
         not anyio's, those of Litestar's sync handlers for instance, that needs ``token=`` as well:
         what `anyio.lowlevel.current_token()` was on the event loop.
 
+        A route cannot wait for a later phase of its own request, which begins when the route has
+        ended: that is logged after 10 s.
+
         Raises:
             Exception: What the function raised.
             TaskCancelled: The task was cancelled.
@@ -232,6 +235,8 @@ class Task(Generic[P, R_co]):
             TaskHandedOver: An engine has it: `TasksScheduler.status` asks what becomes of it.
             RuntimeError: Another event loop than the task's runs here.
         """
+        if self._handle is None and self.phase is not IMMEDIATE and self._ended_at is None:
+            await self._runner._wait_within(self)
         await self._until_over()
         try:
             if self._state is CANCELLED:
