@@ -19,10 +19,6 @@ def check(client: Any, program: dict[str, Any]) -> None:
     calls = Calls()
     program["confirm"] = calls.of(program["confirm"])
 
-    async def create() -> None:
-        async with database.engine.begin() as connection:
-            await connection.run_sync(database.Base.metadata.create_all)
-
     async def is_confirmed(order_id: int) -> object:
         async with database.sessions() as session:
             order = await session.get_one(database.Order, order_id)
@@ -31,7 +27,7 @@ def check(client: Any, program: dict[str, Any]) -> None:
     with client:
         # Litestar has it under the first name, Starlette under the second.
         portal = getattr(client, "blocking_portal", None) or client.portal
-        portal.call(create)
+        portal.call(database.create_tables)
         order_id = int(client.post("/orders?item=bread").text)
         assert calls.wait(1) == [(order_id,)]
         assert portal.call(is_confirmed, order_id) is True
