@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import nullcontext, suppress
+from functools import wraps
 from secrets import token_hex
 from typing import Any
 
@@ -419,6 +421,43 @@ async def test_a_sync_route_may_wait() -> None:
             return from_thread.run(task.wait)
 
         assert await to_thread.run_sync(route) == "Hello you!"
+
+
+def generates() -> Iterator[None]:
+    yield
+
+
+async def generates_later() -> AsyncIterator[None]:
+    yield
+
+
+async def returns_a_generator() -> Iterator[None]:
+    return generates()
+
+
+@wraps(generates)
+def wraps_a_generator_function() -> object:
+    return generates()
+
+
+RETURN_GENERATORS: list[Any] = [
+    wraps_a_generator_function,
+    lambda: generates_later(),  # noqa: PLW0108 - it hides what it calls
+    returns_a_generator,
+]
+
+
+@pytest.mark.parametrize("func", RETURN_GENERATORS)
+async def test_a_generator_that_is_returned(
+    caplog: pytest.LogCaptureFixture, func: Callable[[], object]
+) -> None:
+    """2.2 Nothing of it has run; the log says so, and who waits may run it."""
+    async with open_runner() as runner:
+        task = runner.task(name="rows").schedule(func)
+        assert await task.wait() is not None
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("Task rows (id=")
+    assert said.endswith("of which nothing has run: schedule a function that loops over it")
 
 
 @pytest.mark.parametrize("phase", ["after_route", "after_response"])

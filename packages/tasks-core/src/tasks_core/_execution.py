@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import AsyncGeneratorType, GeneratorType
 from typing import Any, cast
 
 from anyio import CancelScope, get_cancelled_exc_class
@@ -63,9 +64,15 @@ async def execute(task: Task, refusal: Exception | None = None) -> None:
     finally:
         backend.living.end(task)
         if task._state is not SUCCEEDED or task._result is not None:
-            # What it has raised, or returned, may hold this context, or a copy; else nothing does.
-            forget_here(task)
+            _leave(task)
         del task, scope  # what the function has raised may keep this frame, and the task has that
+
+
+def _leave(task: Task) -> None:
+    """Let the task go that has raised or returned something."""
+    forget_here(task)  # that may hold this context, or a copy; else nothing does
+    if type(task._result) in _GENERATORS:
+        _report.generator_returned(task)
 
 
 def _not_confirmed(task: Task, error: Exception) -> HandOverError:
@@ -147,3 +154,6 @@ def _without(raised: BaseException, kind: type[BaseException]) -> BaseException 
 
 _NONE: dict[str, Any] = {}
 """The keyword arguments of most calls."""
+
+_GENERATORS = frozenset({GeneratorType, AsyncGeneratorType})
+"""What has run nothing yet when a function returns it (contract 2.2)."""

@@ -44,6 +44,18 @@ def skipped(task: Task, why: str, level: int) -> None:
     _log(level, lambda: f"Task {_identify(task)} skipped: {why}", task)
 
 
+def generator_returned(task: Task) -> None:
+    """Log that what a task has returned has run nothing yet (contract 2.2)."""
+    _log(
+        logging.WARNING,
+        lambda: (
+            f"Task {_identify(task)} has returned a generator, of which nothing has run: schedule "
+            "a function that loops over it"
+        ),
+        task,
+    )
+
+
 def waited_for_within(task: Task, seconds: float) -> None:
     """Log that a task is waited for by its own request, which may never end so (contract 2.6)."""
     _log(
