@@ -322,7 +322,7 @@ async def test_what_has_not_begun_gets_no_grace(caplog: pytest.LogCaptureFixture
             await tasks.begun()
             waiting["after_route"] = tasks.after_route.schedule(nothing)
             waiting["after_response"] = tasks.after_response.schedule(until_cancelled)
-            waiting["its turn"] = tasks.schedule(until_cancelled)
+            waiting["its first step"] = tasks.schedule(until_cancelled)
             group.start_soon(schedule_more)
             await runner.drain()
 

@@ -468,7 +468,7 @@ class Task(Generic[P, R_co]):
             return str(self.phase)
         if self._carried is not None:
             return f"carrier {self.carrier}"
-        return "its turn" if self._is_async else "a thread"
+        return "its first step" if self._is_async else "a thread"
 
     @property
     def _age(self) -> float:
