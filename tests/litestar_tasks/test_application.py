@@ -567,6 +567,44 @@ async def test_plugins_with_a_lifespan(kind: Any, order: str) -> None:
     assert resource.log == ["opened", "cancelled", "used", "closed"]
 
 
+@pytest.mark.parametrize("order", ["ours_first", "ours_last"])
+async def test_a_manager_that_fails_after_another_one(order: str) -> None:
+    """5.1 Of a start-up that fails, too, tasks end before what was opened is closed."""
+    log: list[str] = []
+
+    async def use() -> None:
+        await anyio.wait_all_tasks_blocked()
+        log.append("used")
+
+    @asynccontextmanager
+    async def database(app: Litestar) -> AsyncGenerator[None, None]:
+        current_tasks().task(shield=True).schedule(use)
+        try:
+            yield
+        finally:
+            log.append("closed")
+
+    @asynccontextmanager
+    async def cache(app: Litestar) -> AsyncGenerator[None, None]:
+        await anyio.to_thread.run_sync(refuse)
+        yield
+
+    def refuse() -> None:
+        raise ConnectionRefusedError
+
+    def add(config: Any) -> None:
+        config.lifespan += [database, cache]
+
+    refused = pytest.RaisesExc(ConnectionRefusedError)
+    app = application(plugins=of_order(order, Plugin(add)))
+    for _ in range(2):
+        with pytest.RaisesGroup(refused, flatten_subgroups=True, allow_unwrapped=True):
+            async with serve(app):
+                raise AssertionError
+        assert log == ["used", "closed"]
+        log.clear()
+
+
 def replaces_config(config: AppConfig) -> AppConfig:
     return replace(config, lifespan=[*cast("Any", config).lifespan])
 

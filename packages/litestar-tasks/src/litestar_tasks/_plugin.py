@@ -108,11 +108,13 @@ class _Attached:
             hooks = cast("list[Any]", app.after_exception)  # pyright: ignore[reportUnknownMemberType]
             hooks[:] = [_tell, *(hook for hook in hooks if hook is not _tell)]
             app.before_send = [_telling(hook) for hook in app.before_send]
-        # Entered last, so left first: tasks end before anything is torn down. It is put there now
-        # because plugins after this one may have added managers, or another list.
+        # Entered after each manager, so left before each: tasks end before anything is torn down,
+        # also where a later one fails. It is put there now because plugins after this one may have
+        # added managers, or another list.
         managers = cast("list[Any]", self._app_config.lifespan)  # pyright: ignore[reportUnknownMemberType]
-        if self._drain not in managers:
-            managers.append(self._drain)
+        later = managers.index(self._run) + 1
+        others = [manager for manager in managers[later:] if manager != self._drain]
+        managers[later:] = [self._drain, *(it for one in others for it in (one, self._drain))]
         async with self._tasks.run():
             yield
 
