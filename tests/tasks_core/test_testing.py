@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import math
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -16,10 +16,13 @@ import pytest
 from anyio import from_thread, to_thread
 from anyio.from_thread import BlockingPortal
 from tasks_core import (
+    Every,
+    Periodic,
     Phase,
     PhaseScheduler,
     RunnerClosedError,
     Task,
+    TaskConfig,
     TaskRunner,
     TasksScheduler,
     TaskState,
@@ -95,6 +98,47 @@ async def test_drain_waits_for_all_tasks(phase: Phase, kind: str) -> None:
         assert log == []  # the request waits for none, only the block does
     assert log == [kind]
     assert [task.state for task in block.tasks] == [TaskState.SUCCEEDED] * 2
+
+
+@pytest.mark.parametrize("by", ["runner", "periodic"])
+@pytest.mark.parametrize("make", [drain, inline])
+async def test_drain_waits_for_what_tasks_schedule_by_new_schedulers(
+    make: Callable[[], TasksBlock], by: str
+) -> None:
+    """What a task schedules without a request, while the block is left, is waited for (7.5)."""
+    ended: list[str] = []
+
+    async def child() -> None:
+        await anyio.wait_all_tasks_blocked()
+        ended.append("child")
+
+    async def parent() -> None:
+        await anyio.wait_all_tasks_blocked()
+        if by == "runner":
+            runner.task(name="child").schedule(child)
+        else:
+            runner.periodic["child"].run()
+
+    periodic = Periodic(child, Every(days=1), TaskConfig(name="child"))
+    async with open_runner(periodic=[periodic]) as runner:
+        async with make() as block:
+            runner.schedule(parent)
+        assert ended == ["child"]
+    assert [task.name for task in block.tasks][1:] == ["child"]
+
+
+async def test_drain_waits_for_what_tasks_without_its_context_schedule() -> None:
+    """So it is where the request came from a thread of a pool, whose context names no block."""
+    ended: list[str] = []
+
+    async def parent() -> None:
+        await anyio.wait_all_tasks_blocked()
+        runner.schedule(ended.append, "child")
+
+    async with open_runner() as runner:
+        async with drain():
+            contextvars.Context().run(runner.schedule, parent)
+        assert ended == ["child"]
 
 
 async def test_drain_waits_for_error_handlers() -> None:
@@ -489,6 +533,24 @@ async def test_nothing_is_recorded_once_a_block_has_ended() -> None:
     recorded.assert_nothing_scheduled()
 
 
+async def test_a_block_ends_where_its_test_is_cancelled() -> None:
+    """A block that is no longer waited for, whatever ended that, is over."""
+
+    def leave(runner: TaskRunner) -> Coroutine[Any, Any, None]:
+        block = record(timeout=math.inf)
+        block.__enter__()
+        TasksScheduler(runner).after_route.schedule(int)
+        return block.__aexit__(None, None, None)
+
+    context = contextvars.Context()
+    async with open_runner() as runner:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await context.run(leave, runner)
+        assert scope.cancelled_caught
+        assert await context.run(TasksScheduler, runner).schedule(int).wait() == 0
+
+
 @each_block
 def test_a_block_may_be_left_in_another_context(
     make: Callable[[], AbstractContextManager[object]],
@@ -680,6 +742,27 @@ async def test_record_waits_for_requests_on_the_own_loop() -> None:
             while not tasks.after_response.scheduled:
                 await anyio.lowlevel.checkpoint()
         recorded.after_response.assert_scheduled(int)
+
+
+async def test_record_records_what_such_requests_schedule_without_a_request() -> None:
+    """While the block is left, what a request schedules by the runner does not run either."""
+    ran: list[int] = []
+
+    async def serve(tasks: TasksScheduler) -> None:
+        with tasks:
+            tasks.after_response.schedule(int)
+            await anyio.wait_all_tasks_blocked()
+            runner.schedule(ran.append, 1)
+
+    async with open_runner() as runner, anyio.create_task_group() as group:
+        async with record() as recorded:
+            tasks = TasksScheduler(runner)
+            group.start_soon(serve, tasks)
+            while not tasks.after_response.scheduled:
+                await anyio.lowlevel.checkpoint()
+        await runner.join()
+        recorded.assert_scheduled(ran.append, 1)
+    assert ran == []
 
 
 async def test_record_names_what_waits() -> None:

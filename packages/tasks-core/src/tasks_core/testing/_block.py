@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from contextvars import Token
+from contextvars import Context, Token
 from itertools import pairwise
 from threading import Lock
 from types import TracebackType
@@ -35,7 +35,8 @@ class Watch:
         self._see = see
         # The block further out, by the context.
         self.outer: Watch | None = None
-        # Contexts that were copied within the block live on: for them, too, it has ended then.
+        # Set once nothing of the block is waited for any more. Contexts that were copied within it
+        # live on: for them, too, it has ended then.
         self._ended = False
 
     @property
@@ -57,12 +58,19 @@ class Watch:
         self._token = watching.here.set(self._find)
         _OPEN.add(self)
 
-    def end(self) -> None:
-        """Be in force for no new request."""
-        self._ended = True
+    def close(self) -> None:
+        """Be in force for what is done in the block's contexts only, its tasks' above all."""
         _OPEN.remove(self)
         with suppress(ValueError):  # a fixture may end in another context than it began in
             watching.here.reset(self._token)
+
+    def end(self) -> None:
+        """Be in force for no new request."""
+        self._ended = True
+
+    def hold(self, context: Context) -> None:
+        """Be in force in the context of a task: what that schedules is the block's, too."""
+        context.run(watching.here.set, self._find)
 
     def _find(self, runner: TaskRunner) -> Executor:
         watch: Watch | None = self
@@ -151,12 +159,14 @@ class Block(ABC):
             RuntimeError: They belong to an event loop that cannot go on meanwhile.
         """
         __tracebackhide__ = True
-        self._watch.end()
+        self._watch.close()
         late = None
         try:
             self._wait_in_thread()
         except (RuntimeError, TimeoutError) as error:
             late = error
+        finally:
+            self._watch.end()
         self._conclude(exc_value, late)
 
     async def __aexit__(
@@ -167,12 +177,14 @@ class Block(ABC):
     ) -> None:
         """Wait for the block's tasks, and raise what went wrong, as leaving ``with`` does."""
         __tracebackhide__ = True
-        self._watch.end()
+        self._watch.close()
         late = None
         try:
             await self._waiting.wait()
         except (RuntimeError, TimeoutError) as error:
             late = error
+        finally:
+            self._watch.end()
         self._conclude(exc_value, late)
 
     def _renew(self) -> None:
@@ -201,14 +213,16 @@ class Block(ABC):
 class WatchedRunner(Executor):
     """A runner as the schedulers of a block's requests see it: what they hand over is noted."""
 
-    def __init__(self, runner: TaskRunner, waiting: Waiting) -> None:
+    def __init__(self, runner: TaskRunner, watch: Watch, waiting: Waiting) -> None:
         self._runner = runner
+        self._watch = watch
         self._waiting = waiting
         self._settle: Callable[[], Awaitable[None]] | None = None
 
     def _accept(self, task: Task) -> Task:
         accepted = self._runner._accept(task)
         if accepted is task:
+            self._watch.hold(task._context)
             self._waiting.note(task)
         return accepted
 

@@ -10,7 +10,7 @@ from tasks_core._runner import TaskRunner
 from tasks_core._scheduler import Executor
 from tasks_core._task import Task
 
-from ._block import Block, WatchedRunner
+from ._block import Block, Watch, WatchedRunner
 from ._wait import GUARD, Waiting
 
 
@@ -32,7 +32,8 @@ class TasksBlock(Block):
         self._waits_in_requests = waits_in_requests
 
     def _see(self, runner: TaskRunner) -> Executor:
-        return (_Inline if self._waits_in_requests else WatchedRunner)(runner, self._waiting)
+        kind = _Inline if self._waits_in_requests else WatchedRunner
+        return kind(runner, self._watch, self._waiting)
 
     def _wait_in_thread(self) -> None:
         self._waiting.refuse_own_loop()
@@ -59,8 +60,8 @@ class TasksBlock(Block):
 class _Inline(WatchedRunner):
     """A runner whose tasks run as ever, and whose requests wait for theirs."""
 
-    def __init__(self, runner: TaskRunner, waiting: Waiting) -> None:
-        super().__init__(runner, waiting)
+    def __init__(self, runner: TaskRunner, watch: Watch, waiting: Waiting) -> None:
+        super().__init__(runner, watch, waiting)
         self._started: list[Task] = []
         self._settle = self._wait
 

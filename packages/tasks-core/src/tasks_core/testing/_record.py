@@ -13,7 +13,7 @@ from tasks_core._runner import TaskRunner
 from tasks_core._scheduler import Executor
 from tasks_core._task import Task
 
-from ._block import Block, WatchedRunner
+from ._block import Block, Watch, WatchedRunner
 from ._compare import Call, find_differences, recorded_call, tell_nearest
 from ._wait import GUARD, Waiting
 
@@ -37,7 +37,7 @@ class RecordedTasks(Block):
         self._found: set[Task] = set()  # those that an assertion has found
 
     def _see(self, runner: TaskRunner) -> Executor:
-        return _Recorder(runner, self._waiting, self.tasks)
+        return _Recorder(runner, self._watch, self._waiting, self.tasks)
 
     @property
     def after_route(self) -> RecordedPhase:
@@ -171,8 +171,10 @@ class RecordedPhase:
 class _Recorder(WatchedRunner):
     """A runner that runs nothing."""
 
-    def __init__(self, runner: TaskRunner, waiting: Waiting, tasks: list[Task]) -> None:
-        super().__init__(runner, waiting)
+    def __init__(
+        self, runner: TaskRunner, watch: Watch, waiting: Waiting, tasks: list[Task]
+    ) -> None:
+        super().__init__(runner, watch, waiting)
         self._tasks = tasks
 
     def _start(self, tasks: Sequence[Task]) -> None:
