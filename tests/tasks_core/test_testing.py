@@ -709,6 +709,21 @@ async def test_what_would_not_run_is_not_recorded() -> None:
     assert recorded.tasks == [always]
 
 
+@pytest.mark.parametrize("phase", list(Phase), ids=str)
+async def test_keys_keep_nothing_from_being_recorded(phase: Phase) -> None:
+    """A recorded task takes no place of its key, in no phase, and finds none taken (7.5)."""
+    async with open_runner() as runner:
+        lives = runner.task(key="mail", unique=True).schedule(anyio.sleep_forever)
+        await lives.started.wait()
+        with record() as recorded, TasksScheduler(runner) as tasks:
+            batch = at(tasks, phase).task(key="mail", limit=1, backlog=0)
+            made: list[Task] = [batch.schedule(int) for _ in range(2)]
+            made.extend(batch.task(unique=True).schedule(anyio.sleep_forever) for _ in range(2))
+        assert recorded.tasks == made
+        assert lives.state is TaskState.RUNNING
+        lives.cancel()
+
+
 def test_record_waits_for_requests() -> None:
     """Leaving `with` waits for requests whose client has gone, so that it has all they schedule."""
     scheduled, go = Started(), Started()

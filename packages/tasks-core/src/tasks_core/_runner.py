@@ -404,8 +404,12 @@ class TaskRunner(Scheduler):
             raise RuntimeError(msg)
         return carried
 
-    def _accept(self, task: Task) -> Task:
+    def _accept(self, task: Task, *, counts: bool = True) -> Task:
         """Take a task in, or return the one that lives in its place; the caller holds the lock.
+
+        Args:
+            task: The task.
+            counts: Whether it is counted by its key, where it has settings for that.
 
         Raises:
             RunnerClosedError: The runner takes none (contract 5.4).
@@ -414,7 +418,7 @@ class TaskRunner(Scheduler):
         if self._closed is not None:
             raise RunnerClosedError(escape(task.name), self._closed)
         config = task.config
-        if config.limit is not None or config.unique or config.key is not None:
+        if (config.limit is not None or config.unique or config.key is not None) and counts:
             accepted = self._lanes.admit(task, self.registry)
             if accepted is not task:
                 return accepted

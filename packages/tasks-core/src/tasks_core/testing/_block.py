@@ -213,6 +213,9 @@ class Block(ABC):
 class WatchedRunner(Executor):
     """A runner as the schedulers of a block's requests see it: what they hand over is noted."""
 
+    _counts = True
+    """Whether tasks are counted by their keys."""
+
     def __init__(self, runner: TaskRunner, watch: Watch, waiting: Waiting) -> None:
         self._runner = runner
         self._watch = watch
@@ -220,7 +223,7 @@ class WatchedRunner(Executor):
         self._settle: Callable[[], Awaitable[None]] | None = None
 
     def _accept(self, task: Task) -> Task:
-        accepted = self._runner._accept(task)
+        accepted = self._runner._accept(task, counts=self._counts)
         if accepted is task:
             self._watch.hold(task._context)
             self._waiting.note(task)

@@ -171,6 +171,8 @@ class RecordedPhase:
 class _Recorder(WatchedRunner):
     """A runner that runs nothing."""
 
+    _counts = False
+
     def __init__(
         self, runner: TaskRunner, watch: Watch, waiting: Waiting, tasks: list[Task]
     ) -> None:
