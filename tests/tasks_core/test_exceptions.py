@@ -12,7 +12,7 @@ from tasks_core import (
     TaskSkipped,
     TasksUninitializedError,
 )
-from tasks_core._exceptions import Closed, Missing
+from tasks_core._exceptions import Closed, Missing, Skipped
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,9 @@ from tasks_core._exceptions import Closed, Missing
         (RunnerClosedError("mail", Closed.LOOP_ENDED), "without leaving the task runner first"),
         (TaskAborted("SystemExit"), "ended by SystemExit"),
         (TaskCancelled("mail"), "task mail was cancelled"),
-        (TaskSkipped("mail"), "task mail was skipped"),
+        (TaskSkipped("mail", Skipped.FAILED), "task mail was skipped: its request failed"),
+        (TaskSkipped("mail", Skipped.SUCCEEDED), 'its `run_on`, which is "success" unless set'),
+        (TaskSkipped("mail", Skipped.RECORDED), "write `drain()` in its place"),
         (TasksAlreadyAddedError(), "pass all settings to the first call"),
         (MountedSettingsError(["history", "thread_limit"]), "`config` may stay here"),
         (TasksUninitializedError(Missing.CONTEXT), "Pass `tasks` on to it"),

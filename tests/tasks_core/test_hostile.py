@@ -30,7 +30,7 @@ from tasks_core import (
     TaskState,
     TasksUninitializedError,
 )
-from tasks_core._exceptions import Closed, Missing
+from tasks_core._exceptions import Closed, Missing, Skipped
 from tasks_core.asgi import Message, Receive, Scope, Send, get_scheduler, serve
 
 from tests.tasks_core.stage import (
@@ -237,7 +237,7 @@ async def test_waiting_does_not_lengthen_the_traceback() -> None:
         TaskAborted("SystemExit"),
         TaskFailed("ValueError", "no"),
         TaskCancelled("mail"),
-        TaskSkipped("mail"),
+        *(TaskSkipped("mail", why) for why in Skipped),
     ],
     ids=repr,
 )

@@ -11,7 +11,7 @@ from typing import Any
 from unittest.mock import ANY
 
 import pytest
-from tasks_core import Phase, TaskConfig, TaskRunner, TasksScheduler
+from tasks_core import Phase, TaskConfig, TaskRunner, TaskSkipped, TasksScheduler
 from tasks_core.testing import RecordedTasks, record
 
 from tests.tasks_core.stage import SomeError, open_runner
@@ -377,6 +377,25 @@ async def test_what_blocks_say_of_themselves(
     assert repr(recorded) == "<RecordedTasks tasks=1>"
     batch = recorded.after_route.task(name="x")
     assert repr(batch).startswith("<RecordedPhase phase=after_route config=TaskConfig(name='x'")
+
+
+async def test_who_waits_for_a_recorded_task_is_told_of_the_block(
+    tasks: TasksScheduler, recorded: RecordedTasks
+) -> None:
+    """7.5: It was skipped for the block, whatever its request's outcome; by its id too."""
+    tasks.fail()
+    task = tasks.schedule(report)
+    remembered = tasks.get(task.id)
+    assert remembered is not None
+    for handle in (task, remembered):
+        with pytest.raises(TaskSkipped) as raised:
+            await handle.wait()
+        assert str(raised.value) == (
+            "task report was skipped: it was scheduled in a block of `record`, which runs no "
+            "tasks: to wait for one, write `drain()` in its place"
+        )
+        assert handle.result is None
+    assert recorded.assert_scheduled(report) is task
 
 
 async def test_no_records_of_what_is_recorded(

@@ -174,7 +174,7 @@ async def test_a_remembered_handle_is_waited_for_as_the_task() -> None:
         assert await found[TaskState.SUCCEEDED].wait() == "done"
         with pytest.raises(TaskCancelled, match="task it cancelled was cancelled"):
             await found[TaskState.CANCELLED].wait()
-        with pytest.raises(TaskSkipped, match="task it skipped was skipped"):
+        with pytest.raises(TaskSkipped, match="task it skipped was skipped: its request failed"):
             await found[TaskState.SKIPPED].wait()
         with pytest.raises(TaskFailed, match=r"^SomeError: it failed$") as raised:
             await found[TaskState.FAILED].wait()

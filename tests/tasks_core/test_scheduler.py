@@ -24,6 +24,7 @@ from tasks_core import (
     current_tasks,
 )
 from tasks_core._backend import Backend
+from tasks_core._exceptions import Skipped
 
 from tests.tasks_core.stage import GUARD, StillBackend, interrupting
 
@@ -75,8 +76,9 @@ class Host(TaskRunner):
     def lock(self) -> Lock:
         return cast("Lock", self._lock)
 
-    def _accept(self, task: Task) -> Task:
+    def _accept(self, task: Task, *, counts: bool = True) -> Task:
         assert self.lock.held
+        assert counts
         self.accepted.append(task)
         return task
 
@@ -84,7 +86,7 @@ class Host(TaskRunner):
         assert not self.lock.held  # a start may run user code: a task's name, a logging handler
         self.started += tasks
 
-    def _skip(self, task: Task, why: str, level: int) -> None:
+    def _skip(self, task: Task, why: Skipped, level: int) -> None:
         assert not self.lock.held
         self.skipped.append(task)
         self.levels.append(level)

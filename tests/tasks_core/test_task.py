@@ -100,7 +100,7 @@ async def test_a_skipped_task_says_so() -> None:
         task = tasks.after_route.task(name="mail").schedule(greet, "you")
 
         async def wait() -> None:
-            with pytest.raises(TaskSkipped, match="task mail was skipped"):
+            with pytest.raises(TaskSkipped, match="task mail was skipped: its request failed"):
                 await task.wait()
 
         group.start_soon(wait)
@@ -108,8 +108,19 @@ async def test_a_skipped_task_says_so() -> None:
         tasks.reach(Phase.AFTER_ROUTE, failed=True)
         await wait()
         assert task.state is TaskState.SKIPPED
+        assert task.result is None
         assert not task.started.is_set()
         assert not task.cancel()
+
+
+async def test_a_task_for_a_failure_says_that_there_was_none() -> None:
+    """Whoever waits for a task that was skipped is told the outcome that was (2.6)."""
+    async with open_runner() as runner:
+        tasks = TasksScheduler(runner)
+        task = tasks.after_route.task(run_on="failure").schedule(greet, "you")
+        tasks.reach(Phase.AFTER_ROUTE)
+        with pytest.raises(TaskSkipped, match="its request succeeded, and it runs on failure"):
+            await task.wait()
 
 
 async def test_a_skipped_task_leaves_one_record(caplog: pytest.LogCaptureFixture) -> None:

@@ -238,14 +238,26 @@ class TaskCancelled(TasksError):  # noqa: N818 - the state's name
         return f"task {self.args[0]} was cancelled"
 
 
-class TaskSkipped(TasksError):  # noqa: N818 - the state's name
-    """`Task.wait` was called on a task that its request's outcome has skipped (contract 1.6)."""
+class Skipped(Enum):
+    """Why a task was skipped (contract 1.6, 7.5)."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
+    FAILED = "its request failed, and it runs on success"
+    SUCCEEDED = "its request succeeded, and it runs on failure"
+    RECORDED = (
+        "it was scheduled in a block of `record`, which runs no tasks: to wait for one, write "
+        "`drain()` in its place"
+    )
+
+
+class TaskSkipped(TasksError):  # noqa: N818 - the state's name
+    """`Task.wait` was called on a task that was skipped, mostly for its request's outcome (1.6)."""
+
+    def __init__(self, name: str, why: Skipped) -> None:
+        super().__init__(name, why)
 
     def __str__(self) -> str:
-        return (
-            f"task {self.args[0]} was skipped: its request did not end as its `run_on` says, which "
-            'is "success" unless set'
+        name, why = self.args
+        setting = (
+            "" if why is Skipped.RECORDED else ' (its `run_on`, which is "success" unless set)'
         )
+        return f"task {name} was skipped: {why.value}{setting}"

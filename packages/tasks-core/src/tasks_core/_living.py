@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 from anyio import CancelScope, Event, move_on_after
 
-from ._state import CANCELLED, TaskState
-
 if TYPE_CHECKING:
     from ._task import Task
 
@@ -40,10 +38,10 @@ class Living:
         elif task._lives:
             self.end(task)
 
-    def end(self, task: Task, otherwise: TaskState = CANCELLED) -> None:
+    def end(self, task: Task) -> None:
         """Forget a task: it is over."""
         self.scopes.pop(task, None)
-        task._end(otherwise)
+        task._end()
         if self._idle is not None and (self._each or not self.scopes):
             self._idle.set()
         if task._known:

@@ -27,6 +27,7 @@ from ._exceptions import (
     LoopEndedError,
     Missing,
     RunnerClosedError,
+    Skipped,
     TasksUninitializedError,
 )
 from ._execution import execute
@@ -42,7 +43,7 @@ from ._registry import TaskRegistry
 from ._scheduler import PhaseScheduler, Scheduler, TasksScheduler, current
 from ._service import Service
 from ._settings import RunnerSettings, Settings
-from ._state import CANCELLED, PENDING, SKIPPED
+from ._state import CANCELLED, PENDING
 from ._task import Task
 
 WARN_EVERY: Final = 10.0
@@ -477,7 +478,7 @@ class TaskRunner(Scheduler):
             if self._closed is None:
                 raise RunnerClosedError(escape(tasks[0].name), Closed.LOOP_ENDED) from None
 
-    def _skip(self, task: Task, why: str, level: int) -> None:
+    def _skip(self, task: Task, why: Skipped, level: int) -> None:
         """End a task that is not to run, and say why (contract 1.6)."""
         self._on_loop(task._backend, partial(self._skip_here, task, why, level))
 
@@ -542,10 +543,11 @@ class TaskRunner(Scheduler):
         if not task._is_on_its_way:
             task._backend.living.cancel(task)
 
-    def _skip_here(self, task: Task, why: str, level: int) -> None:
+    def _skip_here(self, task: Task, why: Skipped, level: int) -> None:
         if task._lives:
-            task._backend.living.end(task, SKIPPED)
-            _report.skipped(task, why, level)
+            task._skip(why)
+            task._backend.living.end(task)
+            _report.skipped(task, why.value, level)
 
 
 _open: WeakSet[TaskRunner] = WeakSet()

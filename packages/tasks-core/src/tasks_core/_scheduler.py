@@ -23,7 +23,7 @@ from typing import (
 from . import _report
 from ._carrier import TaskStatus
 from ._config import TaskConfig, TaskSettings
-from ._exceptions import Closed, Missing, RunnerClosedError, TasksUninitializedError
+from ._exceptions import Closed, Missing, RunnerClosedError, Skipped, TasksUninitializedError
 from ._function import check_call, describe
 from ._phase import AFTER_RESPONSE, AFTER_ROUTE, IMMEDIATE, Phase
 from ._record import escape
@@ -101,7 +101,7 @@ class Executor(Protocol):
 
     def _accept(self, task: Task) -> Task: ...
     def _start(self, tasks: Sequence[Task]) -> None: ...
-    def _skip(self, task: Task, why: str, level: int) -> None: ...
+    def _skip(self, task: Task, why: Skipped, level: int) -> None: ...
     async def _begun(self, backend: Backend) -> None: ...
 
 
@@ -349,7 +349,7 @@ class TasksScheduler(Scheduler):
             self._waiting[:] = [t for t in self._waiting if t not in skipped]
         level = logging.WARNING if self._late else logging.INFO  # whether it was answered
         for task in skipped:
-            self._executor._skip(task, "its request failed, and it runs on success", level)
+            self._executor._skip(task, Skipped.FAILED, level)
 
     async def begun(self) -> None:
         """Wait until what was started has run its first step, and sync functions have a thread.
@@ -460,11 +460,10 @@ class TasksScheduler(Scheduler):
         if due:
             self._hand_over(due)
         if len(due) < len(tasks):
-            outcome = "failed" if self._failed else "succeeded"
+            why = Skipped.FAILED if self._failed else Skipped.SUCCEEDED
             level = logging.INFO if self._failed else logging.DEBUG
             for task in tasks:
                 if task.config.run_on == unwanted:
-                    why = f"its request {outcome}, and it runs on {unwanted}"
                     self._executor._skip(task, why, level)
 
     def _hand_over(self, tasks: Sequence[Task]) -> None:
@@ -498,8 +497,7 @@ class TasksScheduler(Scheduler):
             self._waiting[:] = [t for t in self._waiting if t in self._outside]
             self._failed = False
         for task in skipped:
-            why = "its request succeeded, and it runs on failure"
-            self._executor._skip(task, why, logging.DEBUG)
+            self._executor._skip(task, Skipped.SUCCEEDED, logging.DEBUG)
 
     def _close_route(self) -> None:
         """Note that a route has ended, whatever it has sent."""

@@ -18,6 +18,7 @@ from ._config import TaskConfig
 from ._exceptions import (
     HandOverError,
     NoCurrentTaskError,
+    Skipped,
     TaskCancelled,
     TaskHandedOver,
     TaskSkipped,
@@ -140,7 +141,8 @@ class Task(Generic[P, R_co]):
         self._began_at: float | None = None
         self._ended_at: float | None = None
         self._state = PENDING
-        self._result: R_co | None = None
+        # What the function returned; or why the task was skipped.
+        self._result: Any = None
         self._exception: Exception | None = None
         self._traceback: TracebackType | None = None
         # What the event loop holds weakly while the task runs (or will), or the lane in which it
@@ -194,7 +196,7 @@ class Task(Generic[P, R_co]):
     @property
     def result(self) -> R_co | None:
         """What the function returned (awaited); ``None`` until the task has succeeded."""
-        return self._result
+        return self._result if self._state is SUCCEEDED else None
 
     @property
     def exception(self) -> Exception | None:
@@ -231,7 +233,7 @@ class Task(Generic[P, R_co]):
         Raises:
             Exception: What the function raised.
             TaskCancelled: The task was cancelled.
-            TaskSkipped: The task was skipped, for its request's outcome.
+            TaskSkipped: The task was skipped, for its request's outcome, or for a test.
             TaskHandedOver: An engine has it: `TasksScheduler.status` asks what becomes of it.
             RuntimeError: Another event loop than the task's runs here.
         """
@@ -242,7 +244,7 @@ class Task(Generic[P, R_co]):
             if self._state is CANCELLED:
                 raise TaskCancelled(escape(self.name))
             if self._state is SKIPPED:
-                raise TaskSkipped(escape(self.name))
+                raise TaskSkipped(escape(self.name), self._result)
             if self._state is HANDED_OVER:
                 raise TaskHandedOver(escape(self.name), str(self.carrier))
             if self._exception is not None:
@@ -394,11 +396,16 @@ class Task(Generic[P, R_co]):
         self._traceback = error.__traceback__
         self._state = FAILED  # last, as above
 
-    def _end(self, otherwise: TaskState = CANCELLED) -> None:
-        """Let waiters go on, the task is over; if nothing has become of it yet, this has."""
+    def _skip(self, why: Skipped) -> None:
+        """Note that the function is not called."""
+        self._result = why
+        self._state = SKIPPED  # last, as above
+
+    def _end(self) -> None:
+        """Let waiters go on, the task is over; if nothing has become of it, it was cancelled."""
         state = self._state
         if state is PENDING or state is RUNNING:
-            self._state = otherwise
+            self._state = CANCELLED
         self._handle = None
         self._context = _NO_CONTEXT  # it holds the request's values; a handle may be kept for long
         self._ended_at = time.monotonic()

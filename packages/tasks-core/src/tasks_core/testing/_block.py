@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from tasks_core._backend import Backend
+from tasks_core._exceptions import Skipped
 from tasks_core._runner import TaskRunner
 from tasks_core._scheduler import Executor, See, watching
 from tasks_core._task import Task
@@ -232,7 +233,7 @@ class WatchedRunner(Executor):
     def _start(self, tasks: Sequence[Task]) -> None:
         self._runner._start(tasks)
 
-    def _skip(self, task: Task, why: str, level: int) -> None:
+    def _skip(self, task: Task, why: Skipped, level: int) -> None:
         self._runner._skip(task, why, level)
 
     async def _begun(self, backend: Backend) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, Unpack, cast
 
 from tasks_core._config import TaskConfig, TaskSettings
+from tasks_core._exceptions import Skipped
 from tasks_core._function import check_call
 from tasks_core._phase import AFTER_RESPONSE, AFTER_ROUTE, IMMEDIATE, Phase
 from tasks_core._runner import TaskRunner
@@ -184,7 +185,7 @@ class _Recorder(WatchedRunner):
         for task in tasks:
             if task._lives:
                 self._tasks.append(task)
-                self._skip(task, "tasks are recorded here, for a test", logging.DEBUG)
+                self._skip(task, Skipped.RECORDED, logging.DEBUG)
 
 
 def record(*, timeout: float = GUARD) -> RecordedTasks:
