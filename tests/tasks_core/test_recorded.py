@@ -37,6 +37,26 @@ class Hostile:
         raise SomeError
 
 
+class Vector:
+    """Is compared by its elements, as arrays are: what comes of that is neither true nor false."""
+
+    def __init__(self, *elements: int) -> None:
+        self.elements = elements
+
+    def __eq__(self, other: object) -> Any:
+        return Vector()
+
+    def __hash__(self) -> int:
+        return hash(self.elements)
+
+    def __bool__(self) -> bool:
+        msg = "the truth value\nis ambiguous"
+        raise ValueError(msg)
+
+    def __repr__(self) -> str:
+        return f"Vector{self.elements}"
+
+
 @dataclass
 class Lines:
     """Says in several lines what it is."""
@@ -282,6 +302,32 @@ async def test_values_that_look_the_same(tasks: TasksScheduler, recorded: Record
         "the nearest differs in its argument args[0]:",
         "    expected Hostile",
         "    recorded Hostile, which looks the same and is not equal",
+    ]
+
+
+async def test_values_that_cannot_be_compared(
+    tasks: TasksScheduler, recorded: RecordedTasks
+) -> None:
+    """A value of which `==` does not tell whether it is equal is found by itself only (7.5)."""
+    one, two = Vector(1, 2), Vector(3, 4)
+    first, second = tasks.schedule(pass_on, one), tasks.schedule(pass_on, two, [two])
+    assert recorded.assert_scheduled(pass_on, two, [two]) is second
+    assert recorded.assert_scheduled(pass_on, one) is first
+    assert recorded.assert_scheduled(pass_on, ANY, ANY) is second
+    assert what_is_told(recorded, pass_on, Vector(1, 2), 0) == [
+        "no such task was recorded:",
+        "    schedule(pass_on, Vector(1, 2), 0)",
+        "recorded:",
+        "    schedule(pass_on, Vector(1, 2))",
+        "    schedule(pass_on, Vector(3, 4), [Vector(3, 4)])",
+        "the nearest differs in its argument args[0]:",
+        "    expected Vector(1, 2)",
+        "    recorded Vector(1, 2)",
+        "    comparing them raises ValueError: the truth value is ambiguous",
+        "    pass the same object; or unittest.mock.ANY, and compare what the task has got",
+        "the nearest differs in its argument args[1]:",
+        "    expected 0",
+        "    recorded nothing",
     ]
 
 

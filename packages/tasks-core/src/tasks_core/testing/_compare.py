@@ -10,7 +10,7 @@ from itertools import takewhile
 from typing import Any, Final, TypeAlias
 
 from tasks_core._config import TaskConfig
-from tasks_core._function import describe, show
+from tasks_core._function import describe, show, type_name
 from tasks_core._phase import IMMEDIATE, Phase
 from tasks_core._task import Task
 
@@ -114,14 +114,18 @@ def find_differences(expected: Call, recorded: Call) -> Differences:
     """Return in what two calls differ."""
     parts, others = expected.parts(), recorded.parts()
     pairs = {name: (parts.get(name, _ABSENT), others.get(name, _ABSENT)) for name in parts | others}
-    return {name: pair for name, pair in pairs.items() if not _is_same(*pair)}
+    return {name: pair for name, pair in pairs.items() if _compare(*pair) is not True}
 
 
-def _is_same(expected: object, recorded: object) -> bool:
+def _compare(expected: object, recorded: object) -> bool | Exception:
+    """Return whether two values are the same; or what they raise when they are asked."""
     if expected is _ABSENT or recorded is _ABSENT:
         return False
-    # The expected one is asked first: it may be one that equals anything, as `mock.ANY` does.
-    return expected is recorded or bool(expected == recorded)
+    try:
+        # The expected one is asked first: it may be one that equals anything, as `mock.ANY` does.
+        return expected is recorded or bool(expected == recorded)
+    except Exception as error:  # noqa: BLE001 - arrays do so
+        return error
 
 
 def tell_nearest(
@@ -143,8 +147,19 @@ def tell_nearest(
         return
     for what, pair in min(of_func, key=len).items():
         yield f"the nearest differs in its {what}:"
+        outcome = _compare(*pair)
+        if isinstance(outcome, Exception):
+            yield from _tell_incomparable(*pair, outcome)
+            continue
         for side, text in zip(("expected", "recorded"), _beside(*pair), strict=True):
             yield f"    {side} {text}"
+
+
+def _tell_incomparable(expected: object, recorded: object, error: Exception) -> Iterator[str]:
+    yield f"    expected {_repr(expected)}"
+    yield f"    recorded {_repr(recorded)}"
+    yield f"    comparing them raises {type_name(error)}: {_cut(_in_line(show(error)), 0)}"
+    yield "    pass the same object; or unittest.mock.ANY, and compare what the task has got"
 
 
 def _beside(expected: object, recorded: object) -> tuple[str, str]:
@@ -172,4 +187,8 @@ def _text(value: object) -> str:
     """Write a value in one line, whatever it does when it is asked for its text."""
     if isinstance(value, Phase):
         return str(value)
-    return " ".join((describe(value) if isroutine(value) else show(value, repr)).split("\n"))
+    return _in_line(describe(value) if isroutine(value) else show(value, repr))
+
+
+def _in_line(text: str) -> str:
+    return " ".join(text.split("\n"))
