@@ -260,6 +260,53 @@ async def test_a_failure_that_the_test_met_itself() -> None:
 
 
 @pytest.mark.parametrize("make", [drain, inline])
+async def test_what_a_shutdown_has_cut_short_is_told(make: Callable[..., TasksBlock]) -> None:
+    """A block around the application's own life does not pass over tasks that this has ended."""
+
+    async def test(block: TasksBlock) -> None:
+        async with block, open_runner() as runner:
+            tasks = TasksScheduler(runner)
+            assert await tasks.schedule(int).wait() == 0
+            tasks.task(shield=True).schedule(anyio.wait_all_tasks_blocked)
+            tasks.task(daemon=True).schedule(anyio.sleep_forever)
+            tasks.schedule(anyio.sleep_forever).cancel()
+            tasks.task(name="mail").schedule(anyio.sleep_forever)
+            tasks.after_route.task(name="a\nb").schedule(int)
+
+    with pytest.raises(RuntimeError) as raised:
+        await test(make())
+    assert str(raised.value) == (
+        "The application's shutdown has cut tasks short: mail (phase=immediate), a\\nb "
+        "(phase=after_route). Leave the block before that: `with TestClient(app) as client, "
+        "drain():`; around `drained_tasks` the client is a fixture, too. A task that is to run "
+        "until the shutdown has daemon=True."
+    )
+    await test(make(raise_errors=False))
+
+
+async def test_what_a_shutdown_has_cut_short_is_told_in_notes() -> None:
+    """So it is a note of the test's own error; and what has failed is one of it."""
+
+    async def test(*, raises: bool) -> None:
+        async with drain(raise_errors=not raises), open_runner() as runner:
+            tasks = TasksScheduler(runner)
+            await over(tasks.task(name="breaks").schedule(fail))
+            tasks.after_route.task(name="waits").schedule(int)
+            if raises:
+                raise SomeError
+
+    with pytest.raises(SomeError) as own:
+        await test(raises=True)
+    failure, cut = own.value.__notes__
+    assert failure.startswith("Task breaks failed: Traceback")
+    assert "has cut tasks short: waits (phase=after_route)" in cut
+    with pytest.raises(RuntimeError, match="has cut tasks short: waits") as raised:
+        await test(raises=False)
+    (failure,) = raised.value.__notes__
+    assert failure.startswith("Task breaks failed: Traceback")
+
+
+@pytest.mark.parametrize("make", [drain, inline])
 async def test_with_is_refused_on_the_own_loop(make: Callable[..., TasksBlock]) -> None:
     """`with` around tasks of the test's own loop is refused, even if they are over already."""
 
@@ -378,7 +425,7 @@ def test_two_applications_on_one_loop() -> None:
         with drain():
             task = client.request(go.wait_for_it)
             with client.portal.wrap_async_context_manager(TaskRunner()) as runner:
-                Client(client.portal, runner).request(int)
+                client.portal.call(Client(client.portal, runner).request(int).wait)
             threading.Timer(0, go.set).start()
         assert task.state is TaskState.SUCCEEDED
 

@@ -43,7 +43,7 @@ from ._registry import TaskRegistry
 from ._scheduler import PhaseScheduler, Scheduler, TasksScheduler, current
 from ._service import Service
 from ._settings import RunnerSettings, Settings
-from ._state import CANCELLED, PENDING
+from ._state import PENDING
 from ._task import Task
 
 WARN_EVERY: Final = 10.0
@@ -204,7 +204,7 @@ class TaskRunner(Scheduler):
                 self._cut_living()  # what a thread has scheduled at the last moment
                 self._drained.set()
                 living = [(task, task._waits_for) for task in self.registry]
-                cut = [(task, why) for task, why in self._cut.items() if task._state is CANCELLED]
+                cut = [(task, why) for task, why in self._cut.items() if task._is_cut]
                 _report.unfinished([*cut, *living])
                 await self._write_records()
 

@@ -435,6 +435,11 @@ class Task(Generic[P, R_co]):
         return bool(self.config.daemon) and self._carried is None
 
     @property
+    def _is_cut(self) -> bool:
+        """Whether a shutdown has ended it."""
+        return self._state is CANCELLED and self in self._runner._cut
+
+    @property
     def _is_on_its_way(self) -> bool:
         """Whether it is being handed over to an engine, or was."""
         return self._carried is not None and self._began_at is not None

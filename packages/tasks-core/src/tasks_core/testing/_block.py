@@ -157,7 +157,8 @@ class Block(ABC):
 
         Raises:
             TimeoutError: They have not ended in time; it names them.
-            RuntimeError: They belong to an event loop that cannot go on meanwhile.
+            RuntimeError: They belong to an event loop that cannot go on meanwhile; or a shutdown
+                has cut them short.
         """
         __tracebackhide__ = True
         self._watch.close()

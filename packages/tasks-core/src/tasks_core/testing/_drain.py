@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from traceback import format_exception
 
 from tasks_core._backend import Backend
+from tasks_core._record import escape
 from tasks_core._runner import TaskRunner
 from tasks_core._scheduler import Executor
 from tasks_core._task import Task
@@ -42,6 +43,8 @@ class TasksBlock(Block):
     def _conclude(self, raised: BaseException | None, late: Exception | None) -> None:
         __tracebackhide__ = True
         failed = [(task, task.exception) for task in self.tasks if task.exception is not None]
+        if late is None and (self._raise_errors or raised is not None):
+            late = _shut_down([task for task in self.tasks if task._is_cut])
         cause = late if raised is None else raised
         if cause is None:
             errors = [error for _, error in failed if self._raise_errors]
@@ -55,6 +58,18 @@ class TasksBlock(Block):
             if error is not cause:
                 cause.add_note(f"Task {task.name} failed: {''.join(format_exception(error))}")
         super()._conclude(raised, late)
+
+
+def _shut_down(tasks: Sequence[Task]) -> RuntimeError | None:
+    """Return what is wrong where a shutdown has ended tasks: what they had to do was not tested."""
+    if not tasks:
+        return None
+    named = ", ".join(f"{escape(task.name)} (phase={task.phase})" for task in tasks)
+    return RuntimeError(
+        f"The application's shutdown has cut tasks short: {named}. Leave the block before that: "
+        "`with TestClient(app) as client, drain():`; around `drained_tasks` the client is a "
+        "fixture, too. A task that is to run until the shutdown has daemon=True."
+    )
 
 
 class _Inline(WatchedRunner):
@@ -82,11 +97,12 @@ def drain(*, timeout: float = GUARD, raise_errors: bool = True) -> TasksBlock:
 
     Also for what these tasks have scheduled themselves. What was scheduled before the block, by the
     application's lifespan for instance, is not waited for. Put it inside of what starts the
-    application, as shutting that down cancels what still runs.
+    application, as shutting that down cancels what still runs; leaving the block then says so.
 
     Args:
         timeout: Seconds that leaving the block waits at most.
-        raise_errors: Whether leaving the block raises what a task has raised.
+        raise_errors: Whether leaving the block raises what a task has raised, or that a shutdown
+            has cut it short.
 
     Raises:
         TypeError: ``timeout`` is no number.
@@ -105,7 +121,8 @@ def inline(*, timeout: float = GUARD, raise_errors: bool = True) -> TasksBlock:
 
     Args:
         timeout: Seconds that a request waits at most at a time.
-        raise_errors: Whether leaving the block raises what a task has raised.
+        raise_errors: Whether leaving the block raises what a task has raised, or that a shutdown
+            has cut it short.
 
     Raises:
         TypeError: ``timeout`` is no number.
