@@ -6,6 +6,7 @@ Their types are checked by `hatch check types`.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from contextvars import copy_context
@@ -18,7 +19,7 @@ from sentry_sdk import integrations
 from tasks_core.asgi import ASGIApp
 
 from tests.conformance.driver import serve
-from tests.docs.programs import RUN, Program, all_programs, programs_of, summary, write
+from tests.docs.programs import ROOT, RUN, Program, all_programs, programs_of, summary, write
 from tests.engines.processes import DBOS_RUNS
 
 PROGRAMS = all_programs()
@@ -183,3 +184,20 @@ def test_what_cannot_be_meant(page: str, tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "page.md").write_text(page)
     with pytest.raises(ValueError, match=r"page\.md"):
         programs_of(tmp_path / "page.md")
+
+
+def test_the_page_on_testing_imports_the_client_that_it_installs() -> None:
+    """A program that uses a framework has its HTTP client from that framework's install line."""
+    page = ROOT / "docs" / "testing.md"
+    tab = r'=== "(\w+)"\n\n +```sh\n +pip install pytest (\w+)\n'
+    text = page.read_text(encoding="utf-8")
+    installed = {name.lower(): client for name, client in re.findall(tab, text)}
+    assert set(installed) == {"fastapi", "starlette", "litestar"}
+    imported: list[str] = []
+    for program in programs_of(page):
+        modules = re.findall(r"^(?:import|from) (\w+)", program.source, re.MULTILINE)
+        clients = [module for module in modules if module.startswith("httpx")]
+        for framework in installed.keys() & modules:
+            assert set(clients) <= {installed[framework]}, program
+        imported += clients
+    assert imported
