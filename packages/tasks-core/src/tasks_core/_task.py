@@ -237,7 +237,7 @@ class Task(Generic[P, R_co]):
             TaskHandedOver: An engine has it: `TasksScheduler.status` asks what becomes of it.
             RuntimeError: Another event loop than the task's runs here.
         """
-        if self._handle is None and self.phase is not IMMEDIATE and self._ended_at is None:
+        if self._ended_at is None and self._handle is None and self.phase is not IMMEDIATE:
             await self._runner._wait_within(self)
         await self._until_over()
         try:
