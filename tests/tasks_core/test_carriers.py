@@ -184,7 +184,7 @@ async def test_8_1_without_carriers_nothing_is_asked(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(runner_module, "carry", ask)
     async with open_runner() as runner:
         assert await runner.schedule(double_async, 2).wait() == 4
-        assert runner._messengers._threads == 0
+        assert runner._messengers._groups == {}
 
 
 @pytest.mark.parametrize("module", ["tasks_core", "tasks_core.asgi", "tasks_core.testing"])
@@ -640,6 +640,41 @@ async def test_8_6_an_engine_that_hangs_takes_no_thread_of_others(kind: Kind) ->
     assert sorted(engine.ids) == sorted(task.id for task in tasks)
 
 
+async def test_8_6_an_engine_that_hangs_holds_up_no_other() -> None:
+    """8.6: Each carrier has its threads, and others for the status: so has who polls (8.9)."""
+    hung, other = Engine("sync", "hung"), Engine("sync", "other")
+    digits = token_hex(16)
+    async with open_runner(carriers=[hung, other]) as runner:
+        with hung.hangs():
+            async with anyio.create_task_group() as group:
+                for _ in range(6):
+                    group.start_soon(runner.status, f"hung-{digits}")
+                await until(lambda: hung.holding == 4)
+                tasks = [runner.schedule(hung.task(double), number) for number in range(6)]
+                await until(lambda: hung.holding == 8)
+                task = runner.schedule(other.task(double), 1)
+                await over(task)
+                assert other.ids == [task.id]
+                assert await runner.status(f"other-{digits}") is None
+                group.cancel_scope.cancel()
+        await over(*tasks)
+    assert sorted(hung.ids) == sorted(task.id for task in tasks)
+
+
+async def test_8_6_a_closed_runner_asks_all_the_same(kind: Kind) -> None:
+    """8.6: A thread that answers after the end ends with its answer."""
+    engine = Engine(kind)
+    digits = token_hex(16)
+    async with open_runner(carriers=[engine]) as runner:
+        pass
+    engine.statuses[f"engine-{digits}"] = running(f"engine-{digits}")
+    assert await runner.status(f"engine-{digits}") == running(f"engine-{digits}")
+    for thread in threading.enumerate():
+        if thread.name == "tasks_core messenger":
+            await to_thread.run_sync(thread.join, GUARD)
+            assert not thread.is_alive()
+
+
 async def test_8_6_the_time_counts_from_the_beginning_of_the_hand_over() -> None:
     """8.6: Also while it waits for a thread: so no queue of them makes it longer."""
     engine = Engine("sync", timeout=SHORT)
@@ -769,7 +804,9 @@ async def test_8_6_threads_end_with_the_runner(kind: Kind) -> None:
     before = threading.active_count()
     async with open_runner(carriers=[engine]) as runner:
         await over(*(runner.schedule(engine.task(double), number) for number in range(20)))
-        assert runner._messengers._threads <= 4
+        assert runner.registry.living() == []
+        names = [thread.name for thread in threading.enumerate()]
+        assert names.count("tasks_core messenger") <= 4
     messengers = [it for it in threading.enumerate() if it.name == "tasks_core messenger"]
     for thread in messengers:
         await to_thread.run_sync(thread.join, GUARD)

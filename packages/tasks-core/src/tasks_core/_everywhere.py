@@ -33,7 +33,9 @@ async def find_status(runner: TaskRunner, task_id: str) -> TaskStatus | None:
     found: TaskStatus | None = None
     if carrier is not None:
         backend = runner._find_backend() or runner._entered()
-        found = await runner._messengers.ask(backend, carrier.status, task_id)
+        found = await runner._messengers.ask(
+            ("status", carrier.name), backend, carrier.status, task_id
+        )
         if found is not None and found.state is not PENDING:
             return found
     records = _records(runner, task_id)
