@@ -707,6 +707,37 @@ async def test_8_6_a_shutdown_waits_no_longer_than_the_timeout(
     assert logged(caplog, "WARNING") == []
 
 
+async def test_8_6_a_shutdown_lets_no_hand_over_wait_for_its_turn(engine: Engine) -> None:
+    """8.6: Those that a `limit` holds back begin at once, and each once: one timeout bounds all."""
+    async with TaskRunner(carriers=[engine]) as runner:
+        with fail_after(GUARD):
+            one, forever = runner.task(key="one", limit=1), anyio.Event()
+            tasks = TasksScheduler(runner)
+            later = tasks.after_response.task(key="one", limit=1).schedule(engine.task(double), 9)
+            with engine.hangs(), tasks:
+                here = one.task(shield=True).schedule(forever.wait)
+                behind = one.task(shield=True).schedule(double, 1)
+                cut = one.schedule(double, 1)
+                cancelled, *carried = [one.schedule(engine.task(double), n) for n in range(4)]
+                await here.started.wait()
+                assert cancelled.cancel()
+                async with anyio.create_task_group() as group:
+                    group.start_soon(runner.drain)
+                    for task in carried:
+                        await task.started.wait()
+                    tasks.reach(Phase.AFTER_RESPONSE)
+                    await later.started.wait()
+                    assert behind.state is TaskState.PENDING  # what runs here keeps to the limit
+                    engine._open.set()
+                    engine._held.set()
+                    await over(later, *carried)
+                    forever.set()
+        assert behind.state is TaskState.SUCCEEDED
+        assert {cut.state, cancelled.state} == {TaskState.CANCELLED}
+        assert sorted(engine.ids) == sorted(task.id for task in (later, *carried))
+        assert len(runner._lanes) == 0
+
+
 async def test_8_6_a_shutdown_hands_over_what_was_scheduled_before(engine: Engine) -> None:
     """8.6: What is on its way, and what waits for a phase that comes, shielded or not (5.4)."""
     async with TaskRunner(carriers=[engine]) as runner:

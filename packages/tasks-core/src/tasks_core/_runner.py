@@ -183,6 +183,7 @@ class TaskRunner(Scheduler):
             self._let_readers_go()
             self._strand_others()
             self._cut_living()
+            self._hurry()
             await self._until_idle(current_time() + self._settings.grace_period)
             self._cancels = True
             self._cut_living()
@@ -336,6 +337,12 @@ class TaskRunner(Scheduler):
         if self._drains and waiting and set(waiting) >= set(self._entered().living):
             for task in waiting:
                 self._cut_short(task, f"{task.phase}, and nobody has entered its scheduler")
+
+    def _hurry(self) -> None:
+        """Let all hand-overs begin that wait for their turn: one timeout then bounds all (8.6)."""
+        with self._lock:
+            due = self._lanes.hurry()
+        self._start_due(due)
 
     def _strand_others(self) -> None:
         """Leave tasks of other event loops: of a thread's only one runs, and now this one does."""
