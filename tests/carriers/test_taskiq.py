@@ -213,6 +213,27 @@ async def test_8_2_shared_tasks_go_to_the_broker_that_they_are_given() -> None:
             assert (published is None) == (carried is None)
 
 
+@on_asyncio
+async def test_8_1_each_broker_has_its_own_tasks(broker: Noting) -> None:
+    """8.1, 8.9: A task goes to its broker's carrier, a shared one to that of the broker it has."""
+    others, shared = [InMemoryBroker(), Noting()], AsyncSharedBroker()
+    carriers = [
+        *(TaskiqCarrier(one, name=f"other-{number}") for number, one in enumerate(others)),
+        TaskiqCarrier(broker, name="own"),
+    ]
+    shared.default_broker(broker)
+    async with open_runner(carriers=carriers) as runner:
+        task = runner.schedule(partial(declare(broker, pay), twice=True), 1)
+        of_shared = runner.schedule(declare(shared, pay), 2)
+        of_none = runner.schedule(declare(Noting(), pay), 3)
+        await over(task, of_shared, of_none)
+    assert (task.carrier, of_shared.carrier, of_none.carrier) == ("own", "own", "other-0")
+    assert sorted(broker.messages(), key=lambda sent: sent[1]) == [
+        (task.id, [1], {"twice": True}),
+        (of_shared.id, [2], {}),
+    ]
+
+
 async def test_8_1_without_a_carrier_it_runs_here(broker: Noting) -> None:
     """8.1: Async and sync functions; one whose parameters Taskiq fills in lacks them here."""
     async with open_runner() as runner:

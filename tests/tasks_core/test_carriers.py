@@ -643,14 +643,14 @@ async def test_8_6_an_engine_that_hangs_takes_no_thread_of_others(kind: Kind) ->
 async def test_8_6_an_engine_that_hangs_holds_up_no_other() -> None:
     """8.6: Each carrier has its threads, and others for the status: so has who polls (8.9)."""
     hung, other = Engine("sync", "hung"), Engine("sync", "other")
-    digits = token_hex(16)
+    digits, tasks = token_hex(16), list[Task]()
     async with open_runner(carriers=[hung, other]) as runner:
         with hung.hangs():
             async with anyio.create_task_group() as group:
                 for _ in range(6):
                     group.start_soon(runner.status, f"hung-{digits}")
                 await until(lambda: hung.holding == 4)
-                tasks = [runner.schedule(hung.task(double), number) for number in range(6)]
+                tasks += [runner.schedule(hung.task(double), number) for number in range(6)]
                 await until(lambda: hung.holding == 8)
                 task = runner.schedule(other.task(double), 1)
                 await over(task)

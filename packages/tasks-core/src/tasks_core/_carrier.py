@@ -82,6 +82,11 @@ class Carrier(ABC):
         del task_id
         return None
 
+    def _owns(self, func: Callable[..., object], /) -> bool:
+        """Whether a function is of this carrier's own application, or broker: it is asked first."""
+        del func
+        return False
+
 
 class Carried(NamedTuple):
     """How a task is handed over."""
@@ -114,7 +119,7 @@ def carry(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
 ) -> Carried | None:
-    """Return how a call is handed over, if it is: by the first carrier that takes it.
+    """Return how a call is handed over, if it is: by its own carrier, or the first that takes it.
 
     Raises:
         TypeError: The engine could not take the arguments (contract 8.3).
@@ -123,8 +128,9 @@ def carry(
     while isinstance(called, partial):
         inner = cast("partial[object]", called)
         called, args, kwargs = inner.func, (*inner.args, *args), {**inner.keywords, **kwargs}
-    for carrier in carriers:
-        send = carrier.carry(cast("Callable[..., object]", called), args, kwargs)
+    taken = cast("Callable[..., object]", called)
+    for carrier in sorted(carriers, key=lambda one: not one._owns(taken)):
+        send = carrier.carry(taken, args, kwargs)
         if send is not None:
             return Carried(carrier, send)
     return None

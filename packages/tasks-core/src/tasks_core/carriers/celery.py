@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from celery import Task, states
 from celery.backends.base import DisabledBackend
+from celery.local import Proxy
 from kombu.serialization import dumps
 
 from tasks_core._carrier import Carrier, Send, TaskStatus
@@ -50,12 +51,17 @@ class CeleryCarrier(Carrier):
         if not isinstance(func, Task):
             return None
         task = cast("Any", func)
+        if _is_shared(task):  # each application has it by its name
+            task = cast("Any", self._app).tasks.get(task.name, task)
         _check(task, args, dict(kwargs))
 
         def send(task_id: str) -> object:
             return task.apply_async(args, dict(kwargs), task_id=task_id)
 
         return send
+
+    def _owns(self, func: Callable[..., object], /) -> bool:
+        return isinstance(func, Task) and cast("Any", func).app == self._app  # may be proxies
 
     def status(self, task_id: str, /) -> TaskStatus | None:
         """Ask the result backend."""
@@ -73,6 +79,11 @@ class CeleryCarrier(Carrier):
             error=cut(plain(show(result))) if failed else None,
             carrier=self.name,
         )
+
+
+def _is_shared(func: object) -> bool:
+    """Whether it is what `@shared_task` makes: what the current application has of that name."""
+    return type(func) is Proxy
 
 
 def _check(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:  # noqa: ANN401 - Celery's

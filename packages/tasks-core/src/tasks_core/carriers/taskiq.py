@@ -57,6 +57,12 @@ class TaskiqCarrier(Carrier):
 
         return send
 
+    def _owns(self, func: Callable[..., object], /) -> bool:
+        if not isinstance(func, AsyncTaskiqDecoratedTask):
+            return False
+        task = cast("AsyncTaskiqDecoratedTask[..., Any]", func)
+        return task.kicker().broker is self._broker  # a shared task's has another one than that
+
     async def status(self, task_id: str, /) -> TaskStatus | None:
         """Ask the result backend."""
         backend = cast("Any", self._broker.result_backend)
