@@ -1377,6 +1377,65 @@ async def test_8_9_a_question_that_hangs_blocks_nobody(engine: Engine) -> None:
             assert await runner.schedule(double, 1).wait() == 2
 
 
+async def test_8_9_a_question_that_hangs_ends_in_time(kind: Kind) -> None:
+    """8.9: An engine is asked as long as the carrier's timeout says; then it is named."""
+    engine = Engine(kind, timeout=SHORT)
+    task_id = f"engine-{token_hex(16)}"
+    async with open_runner(carriers=[engine]) as runner:
+        with engine.hangs(), pytest.raises(TimeoutError) as raised:
+            await runner.status(task_id)
+        assert str(raised.value) == (
+            f"engine did not tell the status of task {task_id} within 0.05 s, the timeout of its "
+            "carrier"
+        )
+        engine.confused = TimeoutError("its own")
+        with pytest.raises(TimeoutError, match=r"^its own$"):
+            await runner.status(task_id)
+
+
+async def test_8_9_a_coroutine_that_comes_too_late_is_closed() -> None:
+    """8.9: Also where a sync function returns one: no warning that it was never awaited."""
+
+    class Late(Engine):
+        def status(self, task_id: str, /) -> Awaitable[TaskStatus | None]:
+            self._wait()
+            return self._ask_async(task_id)
+
+    engine = Late("sync", timeout=SHORT)
+    async with open_runner(carriers=[engine]) as runner:
+        with engine.hangs(), pytest.raises(TimeoutError):
+            await runner.status(f"engine-{token_hex(16)}")
+    for thread in threading.enumerate():
+        if thread.name == "tasks_core messenger":
+            await to_thread.run_sync(thread.join, GUARD)
+    gc.collect()
+    assert engine.asked == []
+
+
+async def test_8_9_a_shutdown_ends_who_follows_while_an_engine_is_asked(kind: Kind) -> None:
+    """8.9: However long that takes, and while nobody is asked; then no engine is (7.6)."""
+    engine, told = Engine(kind), list[TaskStatus]()
+    task_id = f"engine-{token_hex(16)}"
+    engine.statuses[task_id] = running(task_id)
+    async with TaskRunner(carriers=[engine]) as runner, anyio.create_task_group() as group:
+
+        async def follow() -> None:
+            told.extend([status async for status in runner.follow(task_id)])
+
+        with fail_after(GUARD):
+            group.start_soon(follow)
+            await until(lambda: engine.asked)
+            with engine.hangs():
+                async with anyio.create_task_group() as other:
+                    other.start_soon(follow)
+                    await until(lambda: engine.holding)
+                    asked = list(engine.asked)
+                    await runner.drain()
+                assert [one async for one in runner.follow(task_id)] == []
+            assert engine.asked == asked
+    assert told == [running(task_id)]
+
+
 async def test_8_9_a_carrier_may_know_nothing() -> None:
     """8.9: One that says no more of its tasks answers with None."""
 

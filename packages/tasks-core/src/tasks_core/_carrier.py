@@ -48,7 +48,8 @@ class Carrier(ABC):
     name: str
     """The carrier's name: in ids, logs and statuses. Unique among a runner's carriers."""
     timeout: float = 5.0
-    """Seconds that one hand-over takes at most, the wait for a thread included (contract 8.6)."""
+    """Seconds that one hand-over takes at most, the wait for a thread included (contract 8.6); and
+    one question for a status (8.9)."""
     needs_asyncio: bool = False
     """Whether the engine works on asyncio only."""
 
@@ -76,8 +77,8 @@ class Carrier(ABC):
     def status(self, task_id: str, /) -> Awaitable[TaskStatus | None] | TaskStatus | None:
         """Ask the engine what has become of a task; ``None`` if it cannot know.
 
-        Sync, and then called in a thread, or async. An engine that cannot tell an unknown id from
-        one that waits says *pending*.
+        Sync, and then called in a thread, or async; `timeout` bounds it. An engine that cannot tell
+        an unknown id from one that waits says *pending*.
         """
         del task_id
         return None

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from inspect import isawaitable
+from inspect import isawaitable, iscoroutine
 from threading import Condition, Thread
 from typing import Any, Final
 
-from anyio import Event, fail_after
+from anyio import Event, fail_after, move_on_after
 
 from ._backend import Backend
-from ._carrier import Carried
+from ._carrier import Carried, Carrier, TaskStatus
 from ._exceptions import HandOverError, LoopEndedError, TaskAborted
 from ._function import is_async
 from ._record import escape
@@ -63,6 +63,9 @@ class Messengers:
         group.post(letter)
         try:
             await letter.answered.wait()
+        except BaseException:
+            letter.drop()
+            raise
         finally:
             group.take_back(letter)
         found = letter.read()
@@ -130,6 +133,7 @@ class _Letter:
         self._backend = backend
         self._found: Any = None
         self._error: Exception | None = None
+        self._dropped = False
 
     def answer(self) -> None:
         """Ask, in the thread, and wake who waits."""
@@ -143,8 +147,17 @@ class _Letter:
         finally:
             # They hold the task, and what was raised holds this.
             del self._question, self._context
+        if self._dropped:
+            self.drop()
         with suppress(LoopEndedError):
             self._backend.act(self.answered.set)
+
+    def drop(self) -> None:
+        """Forget the answer, for which nobody waits any more; a coroutine is not to be awaited."""
+        self._dropped = True
+        found, self._found = self._found, None
+        if iscoroutine(found):
+            found.close()
 
     def read(self) -> Any:  # noqa: ANN401 - whatever the engine says
         """Return the answer, or raise it, once."""
@@ -174,3 +187,24 @@ async def hand_over(
         raise HandOverError(escape(name), carrier.name) from error
     finally:
         del carried, send  # as in `Messengers.ask`
+
+
+async def ask_status(
+    task_id: str, carrier: Carrier, messengers: Messengers, backend: Backend
+) -> TaskStatus | None:
+    """Ask an engine what has become of a task.
+
+    Raises:
+        TimeoutError: It has not answered within the carrier's timeout (contract 8.9).
+    """
+    found: TaskStatus | None = None
+    with move_on_after(carrier.timeout) as limit:
+        whom = "status", carrier.name
+        found = await messengers.ask(whom, backend, carrier.status, task_id)
+    if limit.cancelled_caught:
+        msg = (
+            f"{carrier.name} did not tell the status of task {task_id} within "
+            f"{carrier.timeout:g} s, the timeout of its carrier"
+        )
+        raise TimeoutError(msg)
+    return found

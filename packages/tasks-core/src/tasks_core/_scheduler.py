@@ -250,6 +250,7 @@ class TasksScheduler(Scheduler):
             Its status; ``None`` if nobody knows it, or can (contract 8.9).
 
         Raises:
+            TimeoutError: The engine has not answered within its carrier's ``timeout``.
             Exception: What the engine raises where it cannot be asked, or the store.
         """
         return await self._runner.status(task_id)
@@ -274,7 +275,10 @@ class TasksScheduler(Scheduler):
 
         Begins with what is known now; nothing, if nobody knows it. Who reads slowly misses what
         came in between, never the last. Tasks of other processes and of engines are asked for
-        every half second. A shutdown ends it as it begins.
+        every half second. A shutdown ends it as it begins, also while one is asked.
+
+        Raises:
+            Exception: What `status` raises, as it is read.
         """
         return self._runner.follow(task_id)
 
