@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable, Generator
 from functools import partial
@@ -414,3 +415,27 @@ def test_ignored_tasks_stay_pending(app: Any) -> None:
     status = CeleryCarrier(app).status("celery-ignored")
     assert status is not None
     assert status.state is TaskState.PENDING
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "said"),
+    [
+        ({"name": 5}, TypeError, "name must be a string, not int: pass str(...) of it"),
+        ({"timeout": "x"}, TypeError, "timeout is a number of seconds, not 'x'"),
+        ({"timeout": -1}, ValueError, "timeout is a number of seconds from 0, not -1"),
+    ],
+)
+def test_8_3_settings_that_make_no_sense(
+    app: Any, settings: Any, error: type[Exception], said: str
+) -> None:
+    """8.3: They are refused where the carrier is made."""
+    with pytest.raises(error, match=re.escape(said)):
+        CeleryCarrier(app, **settings)
+
+
+@pytest.mark.parametrize("engine", ["redis://localhost", None, Celery])
+def test_8_3_what_is_no_application_is_refused(engine: Any) -> None:
+    """8.3: When the carrier is made, with what to pass instead."""
+    said = r"^CeleryCarrier takes .*, not (str|NoneType|the class ).*: .*Celery\("
+    with pytest.raises(TypeError, match=said):
+        CeleryCarrier(engine)

@@ -383,6 +383,17 @@ async def test_8_3_an_engine_that_needs_asyncio_works_there(engine: Engine) -> N
         ([Engine], TypeError, "carriers is a list of carriers, and "),
         ([Engine("sync", "a"), Engine("async", "a")], ValueError, "two carriers have the name 'a'"),
         ([Engine("sync", "")], ValueError, "the name of Engine is empty"),
+        ([Engine("sync", cast("str", 5))], TypeError, "the name of Engine must be a string"),
+        (
+            [Engine("sync", timeout=cast("float", "x"))],
+            TypeError,
+            "the timeout of Engine is a number",
+        ),
+        (
+            [Engine("sync", timeout=-1)],
+            ValueError,
+            "the timeout of Engine is a number of seconds from 0",
+        ),
     ],
 )
 def test_8_3_nonsense_is_refused_when_the_runner_is_made(
@@ -1414,7 +1425,7 @@ async def test_8_9_a_coroutine_that_comes_too_late_is_closed() -> None:
 
 async def test_8_9_a_shutdown_ends_who_follows_while_an_engine_is_asked(kind: Kind) -> None:
     """8.9: However long that takes, and while nobody is asked; then no engine is (7.6)."""
-    engine, told = Engine(kind), list[TaskStatus]()
+    engine, told, asked = Engine(kind), list[TaskStatus](), list[str]()
     task_id = f"engine-{token_hex(16)}"
     engine.statuses[task_id] = running(task_id)
     async with TaskRunner(carriers=[engine]) as runner, anyio.create_task_group() as group:
@@ -1429,7 +1440,7 @@ async def test_8_9_a_shutdown_ends_who_follows_while_an_engine_is_asked(kind: Ki
                 async with anyio.create_task_group() as other:
                     other.start_soon(follow)
                     await until(lambda: engine.holding)
-                    asked = list(engine.asked)
+                    asked += engine.asked
                     await runner.drain()
                 assert [one async for one in runner.follow(task_id)] == []
             assert engine.asked == asked

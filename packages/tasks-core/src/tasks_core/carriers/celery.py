@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from inspect import signature
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
-from celery import Task, states
+from celery import Celery, Task, states
 from celery.backends.base import DisabledBackend
 from celery.local import Proxy
 from kombu.serialization import dumps
 
 from tasks_core._carrier import Carrier, Send, TaskStatus
+from tasks_core._checks import check_engine, check_seconds, check_text
 from tasks_core._function import show, type_name
 from tasks_core._record import cut, plain
 from tasks_core._state import TaskState
-
-if TYPE_CHECKING:
-    from celery import Celery
 
 _STATES: Final = {
     states.PENDING: TaskState.PENDING,
@@ -37,12 +35,18 @@ class CeleryCarrier(Carrier):
             backend there is none.
         name: See `Carrier`.
         timeout: See `Carrier`.
+
+    Raises:
+        TypeError: Something is of the wrong type.
+        ValueError: The timeout is negative.
     """
 
     def __init__(self, app: Celery, *, name: str = "celery", timeout: float = 5.0) -> None:
+        remedy = "CeleryCarrier(Celery('shop', broker=...))"
+        check_engine("CeleryCarrier", app, Celery, what="the Celery application", remedy=remedy)
         self._app = app
-        self.name = name
-        self.timeout = timeout
+        self.name = check_text("name", name)
+        self.timeout = check_seconds("timeout", timeout)
 
     def carry(
         self, func: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any], /
