@@ -1207,6 +1207,67 @@ async def test_8_8_a_task_that_was_there_before_is_waited_for(engine: Engine) ->
         assert engine.ids == [there.id]
 
 
+@pytest.mark.parametrize("phase", CONFIRMED)
+@pytest.mark.parametrize("twins", list(Phase)[1:])
+@pytest.mark.parametrize("own", [False, True])
+async def test_8_8_a_task_that_waits_for_a_later_phase_confirms_nothing(
+    engine: Engine, phase: Phase, twins: Phase, *, own: bool
+) -> None:
+    """8.8: Where `unique` finds one, `schedule` refuses; but for *after route* of the request."""
+    func = engine.task(double)
+    async with open_runner(carriers=[engine]) as runner:
+        with TasksScheduler(runner) as tasks, TasksScheduler(runner) as others:
+            there = at(tasks if own else others, twins).schedule(func, 1)
+            confirmed = at(tasks, phase).task(confirm=True, unique=True)
+            if own and twins is Phase.AFTER_ROUTE:
+                assert confirmed.schedule(func, 1) is there
+                tasks.reach(Phase.AFTER_ROUTE)
+                await tasks.begun()
+                assert engine.ids == [there.id]
+                return
+            with pytest.raises(RuntimeError) as raised:
+                confirmed.schedule(func, 1)
+            assert str(raised.value) == (
+                "Task double cannot be confirmed before the response leaves: with unique=True it "
+                f"is task {there.id}, which waits for {twins}{'' if own else ' of another request'}"
+                ". Leave out confirm=True or unique=True, or give it a key=... of its own."
+            )
+            assert tasks._confirmed == ()
+            other = at(tasks, phase).task(confirm=True, unique=True, key="other").schedule(func, 1)
+            tasks.reach(Phase.AFTER_ROUTE)
+            await tasks.begun()
+            assert other.id in engine.ids
+        await over(there)
+    assert sorted(engine.ids) == sorted([other.id, there.id])
+
+
+async def test_8_8_a_task_of_a_later_phase_that_has_come_is_waited_for(engine: Engine) -> None:
+    """8.8: Another request's, of whatever phase, that is being handed over (9.8)."""
+    func = engine.task(double)
+    async with open_runner(carriers=[engine]) as runner:
+        with engine.hangs():
+            with TasksScheduler(runner) as others:
+                there = others.after_response.schedule(func, 1)
+            tasks = TasksScheduler(runner)
+            assert tasks.after_route.task(confirm=True, unique=True).schedule(func, 1) is there
+            tasks.reach(Phase.AFTER_ROUTE)
+            with anyio.move_on_after(SHORT) as waiting:
+                await tasks.begun()
+            assert waiting.cancelled_caught
+        await tasks.begun()
+        assert engine.ids == [there.id]
+
+
+async def test_8_8_where_no_response_waits_nothing_is_refused(engine: Engine) -> None:
+    """8.8: Without a request `unique` returns what lives, whatever `confirm` says (2.8)."""
+    func = engine.task(double)
+    async with open_runner(carriers=[engine], config=TaskConfig(confirm=True)) as runner:
+        with TasksScheduler(runner) as tasks:
+            there = tasks.after_response.schedule(func, 1)
+            assert runner.task(unique=True).schedule(func, 1) is there
+            assert tasks.after_response.task(unique=True).schedule(func, 1) is there
+
+
 async def test_8_8_a_websocket_waits_for_none_of_a_later_phase(engine: Engine) -> None:
     """8.8: It is closed before *after route*: nothing waits for what has not begun."""
     engine.trouble = SomeError()

@@ -73,6 +73,7 @@ class Scheduler(ABC):
             TypeError: It could never run (contract 2.2).
             RunnerClosedError: The application has shut down (contract 5.4).
             BacklogFullError: As many of its key wait as its ``backlog`` allows (contract 9.11).
+            RuntimeError: It could not be handed over as it is to be (contract 8.3, 8.8).
         """
         return self._schedule(func, args, kwargs)
 
@@ -367,7 +368,8 @@ class TasksScheduler(Scheduler):
         """
         await self._until_begun()
         for task in self._confirmed:
-            if task.phase <= self._phase:
+            # Another request's may be of a later phase, that has come there.
+            if task.phase <= self._phase or not task._waits_for_phase:
                 await task._until_confirmed()
 
     async def settle(self) -> None:
@@ -395,6 +397,8 @@ class TasksScheduler(Scheduler):
         finally:
             runner._lock.release()
         if carried is not None and config.confirm and phase is not AFTER_RESPONSE:
+            if accepted is not task:
+                self._refuse_to_wait(task, accepted)
             self._confirmed = (*self._confirmed, accepted)
             self._handed = True  # another request may have, where it is that one's
         if accepted is not task:
@@ -410,6 +414,19 @@ class TasksScheduler(Scheduler):
         else:
             self._begin((task,))
         return task
+
+    def _refuse_to_wait(self, task: Task, twin: Task) -> None:
+        """Refuse to confirm what lives in a task's place, if the response leaves before that."""
+        is_own = twin in self._waiting
+        waits = twin._waits_for_phase and not (is_own and twin.phase is AFTER_ROUTE)
+        if waits and self._phase is not AFTER_RESPONSE:
+            where = "" if is_own else " of another request"
+            msg = (
+                f"Task {escape(task.name)} cannot be confirmed before the response leaves: with "
+                f"unique=True it is task {twin._show_id()}, which waits for {twin.phase}{where}. "
+                "Leave out confirm=True or unique=True, or give it a key=... of its own."
+            )
+            raise RuntimeError(msg)
 
     def _waiting_for(self, phase: Phase) -> tuple[Task, ...]:
         """Return the tasks that wait for a phase."""
