@@ -228,6 +228,7 @@ async def test_8_1_each_application_has_its_own_tasks(app: Any) -> None:
         await over(task)
         app.backend.store_result(task_id, "done", states.SUCCESS)
         status = await runner.status(task_id)
+        assert await runner.schedule(pay, 3).wait() == "3 False"
         there = runner.schedule(other.task(pay, shared=False), 2)
         await over(there)
     assert status == TaskStatus(id=task_id, state=TaskState.SUCCEEDED, result="done", carrier="own")

@@ -226,6 +226,7 @@ async def test_8_1_each_broker_has_its_own_tasks(broker: Noting) -> None:
     async with open_runner(carriers=carriers) as runner:
         task = runner.schedule(partial(declare(broker, pay), twice=True), 1)
         of_shared = runner.schedule(declare(shared, pay), 2)
+        assert await runner.schedule(pay, 3).wait() == "3 False"
         of_none = runner.schedule(declare(Noting(), pay), 3)
         await over(task, of_shared, of_none)
     assert {one.name for one in (task, of_shared, of_none)} == {"pay"}  # Taskiq renames functions

@@ -1508,6 +1508,33 @@ async def test_8_9_a_shutdown_ends_who_follows_while_an_engine_is_asked(kind: Ki
     assert told == [running(task_id)]
 
 
+def test_8_9_who_follows_on_another_event_loop_is_let_alone() -> None:
+    """8.9: Of a thread's loops one runs at a time: a shutdown on its own has nobody to wake."""
+    engine, loops = Engine("async"), [asyncio.new_event_loop() for _ in range(2)]
+    task_id = f"engine-{token_hex(16)}"
+    engine.statuses[task_id] = running(task_id)
+    runner = TaskRunner(carriers=[engine])
+    loops[0].run_until_complete(runner.__aenter__())
+    following = runner.follow(task_id)
+
+    async def read() -> TaskStatus | None:
+        return await anext(following, None)
+
+    assert loops[1].run_until_complete(read()) == running(task_id)
+    with engine.hangs():
+        waiting = loops[1].create_task(read())
+
+        async def until_asked() -> None:
+            await until(lambda: engine.holding)
+
+        loops[1].run_until_complete(until_asked())
+        loops[0].run_until_complete(runner.__aexit__(None, None, None))
+    assert loops[1].run_until_complete(waiting) is None
+    assert engine.asked == [task_id] * 2
+    for loop in loops:
+        loop.close()
+
+
 async def test_8_9_a_carrier_may_know_nothing() -> None:
     """8.9: One that says no more of its tasks answers with None."""
 

@@ -65,10 +65,8 @@ class TaskiqCarrier(Carrier):
         return send
 
     def _owns(self, func: Callable[..., object], /) -> bool:
-        if not isinstance(func, AsyncTaskiqDecoratedTask):
-            return False
-        task = cast("AsyncTaskiqDecoratedTask[..., Any]", func)
-        return task.kicker().broker is self._broker  # a shared task's has another one than that
+        made = isinstance(func, AsyncTaskiqDecoratedTask)
+        return made and cast("Any", func).kicker().broker is self._broker  # as a shared task has it
 
     async def status(self, task_id: str, /) -> TaskStatus | None:
         """Ask the result backend."""
