@@ -1492,11 +1492,12 @@ async def test_8_9_a_shutdown_ends_who_follows_while_an_engine_is_asked(kind: Ki
     async with TaskRunner(carriers=[engine]) as runner, anyio.create_task_group() as group:
 
         async def follow() -> None:
-            told.extend([status async for status in runner.follow(task_id)])
+            async for status in runner.follow(task_id):
+                told.append(status)
 
         with fail_after(GUARD):
             group.start_soon(follow)
-            await until(lambda: engine.asked)
+            await until(lambda: told)
             with engine.hangs():
                 async with anyio.create_task_group() as other:
                     other.start_soon(follow)
