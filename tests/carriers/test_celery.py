@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable, Generator
 from functools import partial
@@ -216,6 +217,58 @@ async def test_8_1_without_a_carrier_it_runs_here(app: Any) -> None:
         assert task.name.endswith("fails")
 
 
+async def test_8_1_each_application_has_its_own_tasks(app: Any) -> None:
+    """8.1, 8.9: A task goes to the carrier of its application, which is asked for its status."""
+    other = make_app()
+    carriers = [CeleryCarrier(other, name="other"), CeleryCarrier(app, name="own")]
+    func = app.task(pay, shared=False)
+    async with open_runner(carriers=carriers) as runner:
+        task = runner.schedule(partial(func, twice=True), 1)
+        task_id = task.id
+        await over(task)
+        app.backend.store_result(task_id, "done", states.SUCCESS)
+        status = await runner.status(task_id)
+        assert await runner.schedule(pay, 3).wait() == "3 False"
+        there = runner.schedule(other.task(pay, shared=False), 2)
+        await over(there)
+    assert status == TaskStatus(id=task_id, state=TaskState.SUCCEEDED, result="done", carrier="own")
+    assert messages(app) == [(task_id, [1], {"twice": True})]
+    assert (there.carrier, messages(other)) == ("other", [(there.id, [2], {})])
+    other.close()
+
+
+async def test_8_1_a_task_of_no_carriers_application(app: Any) -> None:
+    """8.1: It is the first carrier's, as if there were one; its own application sends it."""
+    other = make_app()
+    async with open_runner(carriers=[CeleryCarrier(other)]) as runner:
+        task = runner.schedule(app.task(pay, shared=False), 1)
+        await over(task)
+    assert messages(app) == [(task.id, [1], {})]
+    other.close()
+
+
+async def test_8_1_a_shared_task_is_its_carriers_application(app: Any) -> None:
+    """8.1, 8.9: Of the carriers that one whose application is current; else the first sends it."""
+    other, third = make_app(task_serializer="pickle"), make_app()
+    shared: Any = shared_task(name=f"shared-{token_hex(4)}")(pay)
+    carriers = [CeleryCarrier(other, name="other"), CeleryCarrier(app, name="own")]
+    async with open_runner(carriers=carriers) as runner:
+        app.set_current()
+        own = runner.schedule(shared, 1)
+        with pytest.raises(TypeError, match="Celery cannot send these arguments as json"):
+            runner.schedule(shared, {1})
+        third.set_current()
+        first = runner.schedule(shared, {2})
+        await over(own, first)
+    assert (own.carrier, first.carrier) == ("own", "other")
+    assert messages(app) == [(own.id, [1], {})]
+    with Connection("memory://") as connection:
+        assert connection.SimpleQueue(other.conf.task_default_queue).qsize() == 1
+    assert messages(third) == []
+    for one in (other, third):
+        one.close()
+
+
 def test_8_3_no_broker_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """8.3: `carry` opens no connection, whatever the broker."""
 
@@ -363,3 +416,27 @@ def test_ignored_tasks_stay_pending(app: Any) -> None:
     status = CeleryCarrier(app).status("celery-ignored")
     assert status is not None
     assert status.state is TaskState.PENDING
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "said"),
+    [
+        ({"name": 5}, TypeError, "name must be a string, not int: pass str(...) of it"),
+        ({"timeout": "x"}, TypeError, "timeout is a number of seconds, not 'x'"),
+        ({"timeout": -1}, ValueError, "timeout is a number of seconds from 0, not -1"),
+    ],
+)
+def test_8_3_settings_that_make_no_sense(
+    app: Any, settings: Any, error: type[Exception], said: str
+) -> None:
+    """8.3: They are refused where the carrier is made."""
+    with pytest.raises(error, match=re.escape(said)):
+        CeleryCarrier(app, **settings)
+
+
+@pytest.mark.parametrize("engine", ["redis://localhost", None, Celery])
+def test_8_3_what_is_no_application_is_refused(engine: Any) -> None:
+    """8.3: When the carrier is made, with what to pass instead."""
+    said = r"^CeleryCarrier takes .*, not (str|NoneType|the class ).*: .*Celery\("
+    with pytest.raises(TypeError, match=said):
+        CeleryCarrier(engine)

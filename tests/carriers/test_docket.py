@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -225,3 +226,29 @@ async def test_8_1_without_a_carrier_it_runs_here() -> None:
     """8.1: It is a plain function."""
     async with open_runner() as runner:
         assert await runner.schedule(pay, 1).wait() == "1 False"
+
+
+@on_asyncio
+@pytest.mark.parametrize(
+    ("settings", "error", "said"),
+    [
+        ({"name": 5}, TypeError, "name must be a string, not int: pass str(...) of it"),
+        ({"timeout": "x"}, TypeError, "timeout is a number of seconds, not 'x'"),
+        ({"timeout": -1}, ValueError, "timeout is a number of seconds from 0, not -1"),
+    ],
+)
+async def test_8_3_settings_that_make_no_sense(
+    settings: Any, error: type[Exception], said: str
+) -> None:
+    """8.3: They are refused where the carrier is made."""
+    async with open_docket() as docket:
+        with pytest.raises(error, match=re.escape(said)):
+            DocketCarrier(docket, **settings)
+
+
+@pytest.mark.parametrize("engine", ["redis://localhost", None, Docket])
+def test_8_3_what_is_no_docket_is_refused(engine: Any) -> None:
+    """8.3: When the carrier is made, with what to pass instead."""
+    said = r"^DocketCarrier takes .*, not (str|NoneType|the class ).*: .*Docket\("
+    with pytest.raises(TypeError, match=said):
+        DocketCarrier(engine)

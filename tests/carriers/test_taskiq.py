@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from types import FunctionType
@@ -213,6 +214,29 @@ async def test_8_2_shared_tasks_go_to_the_broker_that_they_are_given() -> None:
             assert (published is None) == (carried is None)
 
 
+@on_asyncio
+async def test_8_1_each_broker_has_its_own_tasks(broker: Noting) -> None:
+    """8.1, 8.9: A task goes to its broker's carrier, a shared one to that of the broker it has."""
+    others, shared = [InMemoryBroker(), Noting()], AsyncSharedBroker()
+    carriers = [
+        *(TaskiqCarrier(one, name=f"other-{number}") for number, one in enumerate(others)),
+        TaskiqCarrier(broker, name="own"),
+    ]
+    shared.default_broker(broker)
+    async with open_runner(carriers=carriers) as runner:
+        task = runner.schedule(partial(declare(broker, pay), twice=True), 1)
+        of_shared = runner.schedule(declare(shared, pay), 2)
+        assert await runner.schedule(pay, 3).wait() == "3 False"
+        of_none = runner.schedule(declare(Noting(), pay), 3)
+        await over(task, of_shared, of_none)
+    assert {one.name for one in (task, of_shared, of_none)} == {"pay"}  # Taskiq renames functions
+    assert (task.carrier, of_shared.carrier, of_none.carrier) == ("own", "own", "other-0")
+    assert sorted(broker.messages(), key=lambda sent: sent[1]) == [
+        (task.id, [1], {"twice": True}),
+        (of_shared.id, [2], {}),
+    ]
+
+
 async def test_8_1_without_a_carrier_it_runs_here(broker: Noting) -> None:
     """8.1: Async and sync functions; one whose parameters Taskiq fills in lacks them here."""
     async with open_runner() as runner:
@@ -331,3 +355,27 @@ async def test_8_5_tasks_in_place_have_run_when_they_are_handed_over() -> None:
         with pytest.raises(TaskHandedOver):
             await task.wait()
     assert seen == [([1, {"2": 3}], task.id)]  # what JSON makes of it
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "said"),
+    [
+        ({"name": 5}, TypeError, "name must be a string, not int: pass str(...) of it"),
+        ({"timeout": "x"}, TypeError, "timeout is a number of seconds, not 'x'"),
+        ({"timeout": -1}, ValueError, "timeout is a number of seconds from 0, not -1"),
+    ],
+)
+def test_8_3_settings_that_make_no_sense(
+    broker: Noting, settings: Any, error: type[Exception], said: str
+) -> None:
+    """8.3: They are refused where the carrier is made."""
+    with pytest.raises(error, match=re.escape(said)):
+        TaskiqCarrier(broker, **settings)
+
+
+@pytest.mark.parametrize("engine", ["redis://localhost", None, InMemoryBroker])
+def test_8_3_what_is_no_broker_is_refused(engine: Any) -> None:
+    """8.3: When the carrier is made, with what to pass instead."""
+    said = r"^TaskiqCarrier takes .*, not (str|NoneType|the class ).*: .*RedisStreamBroker\("
+    with pytest.raises(TypeError, match=said):
+        TaskiqCarrier(engine)

@@ -184,7 +184,7 @@ async def test_8_1_without_carriers_nothing_is_asked(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(runner_module, "carry", ask)
     async with open_runner() as runner:
         assert await runner.schedule(double_async, 2).wait() == 4
-        assert runner._messengers._threads == 0
+        assert runner._messengers._groups == {}
 
 
 @pytest.mark.parametrize("module", ["tasks_core", "tasks_core.asgi", "tasks_core.testing"])
@@ -383,6 +383,17 @@ async def test_8_3_an_engine_that_needs_asyncio_works_there(engine: Engine) -> N
         ([Engine], TypeError, "carriers is a list of carriers, and "),
         ([Engine("sync", "a"), Engine("async", "a")], ValueError, "two carriers have the name 'a'"),
         ([Engine("sync", "")], ValueError, "the name of Engine is empty"),
+        ([Engine("sync", cast("str", 5))], TypeError, "the name of Engine must be a string"),
+        (
+            [Engine("sync", timeout=cast("float", "x"))],
+            TypeError,
+            "the timeout of Engine is a number",
+        ),
+        (
+            [Engine("sync", timeout=-1)],
+            ValueError,
+            "the timeout of Engine is a number of seconds from 0",
+        ),
     ],
 )
 def test_8_3_nonsense_is_refused_when_the_runner_is_made(
@@ -640,6 +651,41 @@ async def test_8_6_an_engine_that_hangs_takes_no_thread_of_others(kind: Kind) ->
     assert sorted(engine.ids) == sorted(task.id for task in tasks)
 
 
+async def test_8_6_an_engine_that_hangs_holds_up_no_other() -> None:
+    """8.6: Each carrier has its threads, and others for the status: so has who polls (8.9)."""
+    hung, other = Engine("sync", "hung"), Engine("sync", "other")
+    digits, tasks = token_hex(16), list[Task]()
+    async with open_runner(carriers=[hung, other]) as runner:
+        with hung.hangs():
+            async with anyio.create_task_group() as group:
+                for _ in range(6):
+                    group.start_soon(runner.status, f"hung-{digits}")
+                await until(lambda: hung.holding == 4)
+                tasks += [runner.schedule(hung.task(double), number) for number in range(6)]
+                await until(lambda: hung.holding == 8)
+                task = runner.schedule(other.task(double), 1)
+                await over(task)
+                assert other.ids == [task.id]
+                assert await runner.status(f"other-{digits}") is None
+                group.cancel_scope.cancel()
+        await over(*tasks)
+    assert sorted(hung.ids) == sorted(task.id for task in tasks)
+
+
+async def test_8_6_a_closed_runner_asks_all_the_same(kind: Kind) -> None:
+    """8.6: A thread that answers after the end ends with its answer."""
+    engine = Engine(kind)
+    digits = token_hex(16)
+    async with open_runner(carriers=[engine]) as runner:
+        pass
+    engine.statuses[f"engine-{digits}"] = running(f"engine-{digits}")
+    assert await runner.status(f"engine-{digits}") == running(f"engine-{digits}")
+    for thread in threading.enumerate():
+        if thread.name == "tasks_core messenger":
+            await to_thread.run_sync(thread.join, GUARD)
+            assert not thread.is_alive()
+
+
 async def test_8_6_the_time_counts_from_the_beginning_of_the_hand_over() -> None:
     """8.6: Also while it waits for a thread: so no queue of them makes it longer."""
     engine = Engine("sync", timeout=SHORT)
@@ -670,6 +716,37 @@ async def test_8_6_a_shutdown_waits_no_longer_than_the_timeout(
         assert {task.state for task in tasks} == {TaskState.FAILED}
         assert len(records(caplog, "ERROR")) == 20
     assert logged(caplog, "WARNING") == []
+
+
+async def test_8_6_a_shutdown_lets_no_hand_over_wait_for_its_turn(engine: Engine) -> None:
+    """8.6: Those that a `limit` holds back begin at once, and each once: one timeout bounds all."""
+    async with TaskRunner(carriers=[engine]) as runner:
+        with fail_after(GUARD):
+            one, forever = runner.task(key="one", limit=1), anyio.Event()
+            tasks = TasksScheduler(runner)
+            later = tasks.after_response.task(key="one", limit=1).schedule(engine.task(double), 9)
+            with engine.hangs(), tasks:
+                here = one.task(shield=True).schedule(forever.wait)
+                behind = one.task(shield=True).schedule(double, 1)
+                cut = one.schedule(double, 1)
+                cancelled, *carried = [one.schedule(engine.task(double), n) for n in range(4)]
+                await here.started.wait()
+                assert cancelled.cancel()
+                async with anyio.create_task_group() as group:
+                    group.start_soon(runner.drain)
+                    for task in carried:
+                        await task.started.wait()
+                    tasks.reach(Phase.AFTER_RESPONSE)
+                    await later.started.wait()
+                    assert behind.state is TaskState.PENDING  # what runs here keeps to the limit
+                    engine._open.set()
+                    engine._held.set()
+                    await over(later, *carried)
+                    forever.set()
+        assert behind.state is TaskState.SUCCEEDED
+        assert {cut.state, cancelled.state} == {TaskState.CANCELLED}
+        assert sorted(engine.ids) == sorted(task.id for task in (later, *carried))
+        assert len(runner._lanes) == 0
 
 
 async def test_8_6_a_shutdown_hands_over_what_was_scheduled_before(engine: Engine) -> None:
@@ -769,7 +846,9 @@ async def test_8_6_threads_end_with_the_runner(kind: Kind) -> None:
     before = threading.active_count()
     async with open_runner(carriers=[engine]) as runner:
         await over(*(runner.schedule(engine.task(double), number) for number in range(20)))
-        assert runner._messengers._threads <= 4
+        assert runner.registry.living() == []
+        names = [thread.name for thread in threading.enumerate()]
+        assert names.count("tasks_core messenger") <= 4
     messengers = [it for it in threading.enumerate() if it.name == "tasks_core messenger"]
     for thread in messengers:
         await to_thread.run_sync(thread.join, GUARD)
@@ -1128,6 +1207,67 @@ async def test_8_8_a_task_that_was_there_before_is_waited_for(engine: Engine) ->
         assert engine.ids == [there.id]
 
 
+@pytest.mark.parametrize("phase", CONFIRMED)
+@pytest.mark.parametrize("twins", list(Phase)[1:])
+@pytest.mark.parametrize("own", [False, True])
+async def test_8_8_a_task_that_waits_for_a_later_phase_confirms_nothing(
+    engine: Engine, phase: Phase, twins: Phase, *, own: bool
+) -> None:
+    """8.8: Where `unique` finds one, `schedule` refuses; but for *after route* of the request."""
+    func = engine.task(double)
+    async with open_runner(carriers=[engine]) as runner:
+        with TasksScheduler(runner) as tasks, TasksScheduler(runner) as others:
+            there = at(tasks if own else others, twins).schedule(func, 1)
+            confirmed = at(tasks, phase).task(confirm=True, unique=True)
+            if own and twins is Phase.AFTER_ROUTE:
+                assert confirmed.schedule(func, 1) is there
+                tasks.reach(Phase.AFTER_ROUTE)
+                await tasks.begun()
+                assert engine.ids == [there.id]
+                return
+            with pytest.raises(RuntimeError) as raised:
+                confirmed.schedule(func, 1)
+            assert str(raised.value) == (
+                "Task double cannot be confirmed before the response leaves: with unique=True it "
+                f"is task {there.id}, which waits for {twins}{'' if own else ' of another request'}"
+                ". Leave out confirm=True or unique=True, or give it a key=... of its own."
+            )
+            assert tasks._confirmed == ()
+            other = at(tasks, phase).task(confirm=True, unique=True, key="other").schedule(func, 1)
+            tasks.reach(Phase.AFTER_ROUTE)
+            await tasks.begun()
+            assert other.id in engine.ids
+        await over(there)
+    assert sorted(engine.ids) == sorted([other.id, there.id])
+
+
+async def test_8_8_a_task_of_a_later_phase_that_has_come_is_waited_for(engine: Engine) -> None:
+    """8.8: Another request's, of whatever phase, that is being handed over (9.8)."""
+    func = engine.task(double)
+    async with open_runner(carriers=[engine]) as runner:
+        with engine.hangs():
+            with TasksScheduler(runner) as others:
+                there = others.after_response.schedule(func, 1)
+            tasks = TasksScheduler(runner)
+            assert tasks.after_route.task(confirm=True, unique=True).schedule(func, 1) is there
+            tasks.reach(Phase.AFTER_ROUTE)
+            with anyio.move_on_after(SHORT) as waiting:
+                await tasks.begun()
+            assert waiting.cancelled_caught
+        await tasks.begun()
+        assert engine.ids == [there.id]
+
+
+async def test_8_8_where_no_response_waits_nothing_is_refused(engine: Engine) -> None:
+    """8.8: Without a request `unique` returns what lives, whatever `confirm` says (2.8)."""
+    func = engine.task(double)
+    async with open_runner(carriers=[engine], config=TaskConfig(confirm=True)) as runner:
+        with TasksScheduler(runner) as tasks:
+            there = tasks.after_response.schedule(func, 1)
+            assert runner.task(unique=True).schedule(func, 1) is there
+            assert tasks.after_response.task(unique=True).schedule(func, 1) is there
+
+
 async def test_8_8_a_websocket_waits_for_none_of_a_later_phase(engine: Engine) -> None:
     """8.8: It is closed before *after route*: nothing waits for what has not begun."""
     engine.trouble = SomeError()
@@ -1307,6 +1447,93 @@ async def test_8_9_a_question_that_hangs_blocks_nobody(engine: Engine) -> None:
                 await runner.status(f"engine-{token_hex(16)}")
             assert given_up.cancelled_caught
             assert await runner.schedule(double, 1).wait() == 2
+
+
+async def test_8_9_a_question_that_hangs_ends_in_time(kind: Kind) -> None:
+    """8.9: An engine is asked as long as the carrier's timeout says; then it is named."""
+    engine = Engine(kind, timeout=SHORT)
+    task_id = f"engine-{token_hex(16)}"
+    async with open_runner(carriers=[engine]) as runner:
+        with engine.hangs(), pytest.raises(TimeoutError) as raised:
+            await runner.status(task_id)
+        assert str(raised.value) == (
+            f"engine did not tell the status of task {task_id} within 0.05 s, the timeout of its "
+            "carrier"
+        )
+        engine.confused = TimeoutError("its own")
+        with pytest.raises(TimeoutError, match=r"^its own$"):
+            await runner.status(task_id)
+
+
+async def test_8_9_a_coroutine_that_comes_too_late_is_closed() -> None:
+    """8.9: Also where a sync function returns one: no warning that it was never awaited."""
+
+    class Late(Engine):
+        def status(self, task_id: str, /) -> Awaitable[TaskStatus | None]:
+            self._wait()
+            return self._ask_async(task_id)
+
+    engine = Late("sync", timeout=SHORT)
+    async with open_runner(carriers=[engine]) as runner:
+        with engine.hangs(), pytest.raises(TimeoutError):
+            await runner.status(f"engine-{token_hex(16)}")
+    for thread in threading.enumerate():
+        if thread.name == "tasks_core messenger":
+            await to_thread.run_sync(thread.join, GUARD)
+    gc.collect()
+    assert engine.asked == []
+
+
+async def test_8_9_a_shutdown_ends_who_follows_while_an_engine_is_asked(kind: Kind) -> None:
+    """8.9: However long that takes, and while nobody is asked; then no engine is (7.6)."""
+    engine, told, asked = Engine(kind), list[TaskStatus](), list[str]()
+    task_id = f"engine-{token_hex(16)}"
+    engine.statuses[task_id] = running(task_id)
+    async with TaskRunner(carriers=[engine]) as runner, anyio.create_task_group() as group:
+
+        async def follow() -> None:
+            async for status in runner.follow(task_id):
+                told.append(status)
+
+        with fail_after(GUARD):
+            group.start_soon(follow)
+            await until(lambda: told)
+            with engine.hangs():
+                async with anyio.create_task_group() as other:
+                    other.start_soon(follow)
+                    await until(lambda: engine.holding)
+                    asked += engine.asked
+                    await runner.drain()
+                assert [one async for one in runner.follow(task_id)] == []
+            assert engine.asked == asked
+    assert told == [running(task_id)]
+
+
+def test_8_9_who_follows_on_another_event_loop_is_let_alone() -> None:
+    """8.9: Of a thread's loops one runs at a time: a shutdown on its own has nobody to wake."""
+    engine, loops = Engine("async"), [asyncio.new_event_loop() for _ in range(2)]
+    task_id = f"engine-{token_hex(16)}"
+    engine.statuses[task_id] = running(task_id)
+    runner = TaskRunner(carriers=[engine])
+    loops[0].run_until_complete(runner.__aenter__())
+    following = runner.follow(task_id)
+
+    async def read() -> TaskStatus | None:
+        return await anext(following, None)
+
+    assert loops[1].run_until_complete(read()) == running(task_id)
+    with engine.hangs():
+        waiting = loops[1].create_task(read())
+
+        async def until_asked() -> None:
+            await until(lambda: engine.holding)
+
+        loops[1].run_until_complete(until_asked())
+        loops[0].run_until_complete(runner.__aexit__(None, None, None))
+    assert loops[1].run_until_complete(waiting) is None
+    assert engine.asked == [task_id] * 2
+    for loop in loops:
+        loop.close()
 
 
 async def test_8_9_a_carrier_may_know_nothing() -> None:

@@ -267,6 +267,31 @@ async def test_a_claim_that_hangs(wall: Wall, kind: str, caplog: pytest.LogCaptu
     assert runs == []
 
 
+async def test_claims_that_hang_hold_up_no_other_claim(wall: Wall) -> None:
+    """10.6 However many do: each periodic task has a thread for its own."""
+    hanging = [Hanging("sync") for _ in range(5)]
+    runs = Runs(wall)
+    claims = Claims("sync")
+    periodic = [
+        *(
+            Periodic(runs.note, FIVE, TaskConfig(name=f"hung {number}"), one.claim)
+            for number, one in enumerate(hanging)
+        ),
+        Periodic(runs.note, FIVE, TaskConfig(name="other"), claims.claim),
+    ]
+    try:
+        async with open_at(wall, periodic=periodic) as runner:
+            await wall.to("18:10", asleep=1)
+            for one in hanging:
+                await one.until_begun()
+            assert runs == ["18:10:00"]
+            await runner.drain()
+    finally:
+        for one in hanging:
+            one.over.set()
+    assert claims.asked == [("other", after(2.5))]
+
+
 async def test_what_passes_while_a_claim_is_asked(wall: Wall) -> None:
     """10.3 Moments that come meanwhile are missed ones: the run that follows makes up for them."""
     answered = Event()

@@ -48,7 +48,8 @@ class Carrier(ABC):
     name: str
     """The carrier's name: in ids, logs and statuses. Unique among a runner's carriers."""
     timeout: float = 5.0
-    """Seconds that one hand-over takes at most, the wait for a thread included (contract 8.6)."""
+    """Seconds that one hand-over takes at most, the wait for a thread included (contract 8.6); and
+    one question for a status (8.9)."""
     needs_asyncio: bool = False
     """Whether the engine works on asyncio only."""
 
@@ -76,11 +77,16 @@ class Carrier(ABC):
     def status(self, task_id: str, /) -> Awaitable[TaskStatus | None] | TaskStatus | None:
         """Ask the engine what has become of a task; ``None`` if it cannot know.
 
-        Sync, and then called in a thread, or async. An engine that cannot tell an unknown id from
-        one that waits says *pending*.
+        Sync, and then called in a thread, or async; `timeout` bounds it. An engine that cannot tell
+        an unknown id from one that waits says *pending*.
         """
         del task_id
         return None
+
+    def _owns(self, func: Callable[..., object], /) -> bool:
+        """Whether a function is of this carrier's own application, or broker: it is asked first."""
+        del func
+        return False
 
 
 class Carried(NamedTuple):
@@ -114,7 +120,7 @@ def carry(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
 ) -> Carried | None:
-    """Return how a call is handed over, if it is: by the first carrier that takes it.
+    """Return how a call is handed over, if it is: by its own carrier, or the first that takes it.
 
     Raises:
         TypeError: The engine could not take the arguments (contract 8.3).
@@ -123,8 +129,9 @@ def carry(
     while isinstance(called, partial):
         inner = cast("partial[object]", called)
         called, args, kwargs = inner.func, (*inner.args, *args), {**inner.keywords, **kwargs}
-    for carrier in carriers:
-        send = carrier.carry(cast("Callable[..., object]", called), args, kwargs)
+    taken = cast("Callable[..., object]", called)
+    for carrier in sorted(carriers, key=lambda one: not one._owns(taken)):
+        send = carrier.carry(taken, args, kwargs)
         if send is not None:
             return Carried(carrier, send)
     return None

@@ -56,6 +56,14 @@ def check_id(value: object) -> None:
         raise TypeError(msg)
 
 
+def check_engine(carrier: str, value: object, kind: type, *, what: str, remedy: str) -> None:
+    """Refuse what is not the engine of a carrier; its address, for instance."""
+    if not isinstance(value, kind):
+        given = f"the class {describe(value)}" if isinstance(value, type) else type(value).__name__
+        msg = f"{carrier} takes {what}, not {given}: {remedy}"
+        raise TypeError(msg)
+
+
 def check_zone(name: str, value: object) -> tzinfo:
     """Return a time zone."""
     if not isinstance(value, tzinfo):

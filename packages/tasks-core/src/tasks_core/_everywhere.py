@@ -9,6 +9,7 @@ from anyio import move_on_after, sleep
 from anyio.lowlevel import checkpoint
 
 from ._carrier import TaskStatus, find_carrier
+from ._handing_over import ask_status
 from ._records import LOST, Records, may_be_id
 from ._state import FAILED, LIVING, PENDING
 
@@ -22,18 +23,23 @@ ARRIVES_WITHIN: Final = 0.5
 """Seconds in which another process has written of a task whose id it has given to somebody."""
 
 
+def find_here(runner: TaskRunner, task_id: str) -> TaskStatus | None:
+    """Return what this process knows of a task."""
+    task = runner.registry.get(task_id)
+    return None if task is None else task._status()
+
+
 async def find_status(runner: TaskRunner, task_id: str) -> TaskStatus | None:
     """Return what is known of a task: see `TasksScheduler.status`."""
     await checkpoint()
-    task = runner.registry.get(task_id)
-    own = None if task is None else task._status()
+    own = find_here(runner, task_id)
     if own is not None and not (own.state is FAILED and own.carrier is not None):
         return own
     carrier = runner._carriers.get(find_carrier(task_id))
     found: TaskStatus | None = None
     if carrier is not None:
         backend = runner._find_backend() or runner._entered()
-        found = await runner._messengers.ask(backend, carrier.status, task_id)
+        found = await ask_status(task_id, carrier, runner._messengers, backend)
         if found is not None and found.state is not PENDING:
             return found
     records = _records(runner, task_id)
@@ -72,7 +78,7 @@ class Following(AsyncIterator[TaskStatus]):
     async def __anext__(self) -> TaskStatus:
         """Wait for the next one."""
         while not self._ends:
-            status = await self._runner.status(self._id)
+            status = await self._look()
             self._ends = status is None or status.state not in LIVING or self._runner._drains
             if status is None:
                 break
@@ -81,8 +87,16 @@ class Following(AsyncIterator[TaskStatus]):
                 self._last = seen
                 return status
             if not self._ends:
-                await self._wait()
+                with self._runner._until_drain():
+                    await self._wait()
         raise StopAsyncIteration
+
+    async def _look(self) -> TaskStatus | None:
+        """Return what is known; once a shutdown has begun, here, for an engine may not answer."""
+        status: TaskStatus | None = None
+        with self._runner._until_drain() as scope:
+            status = await self._runner.status(self._id)
+        return find_here(self._runner, self._id) if scope.cancelled_caught else status
 
     async def _wait(self) -> None:
         task = self._runner.registry.get(self._id)

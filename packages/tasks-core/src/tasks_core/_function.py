@@ -18,7 +18,7 @@ from inspect import (
     signature,
 )
 from types import CodeType, FunctionType, MethodType
-from typing import TypeAlias, TypeVar, cast
+from typing import Final, TypeAlias, TypeVar, cast
 
 _ASYNC = CO_COROUTINE | CO_ITERABLE_COROUTINE
 _GENERATOR = CO_GENERATOR | CO_ASYNC_GENERATOR
@@ -27,6 +27,9 @@ _type_qualname = vars(type)["__qualname__"].__get__
 
 R = TypeVar("R")
 
+_RENAMED: Final = "__taskiq_original"
+"""What Taskiq appends to the name of a function of which it makes a task."""
+
 
 def describe(func: object) -> str:
     """Return the qualified name of anything callable, whatever its attributes do when read."""
@@ -34,7 +37,7 @@ def describe(func: object) -> str:
         return func.__qualname__
     func = _unwrap_partial(func)
     name = _ask(lambda: getattr(func, "__qualname__", None))
-    return name if type(name) is str else type_name(func)
+    return name.removesuffix(_RENAMED) if type(name) is str else type_name(func)
 
 
 def full_name(func: object) -> str:

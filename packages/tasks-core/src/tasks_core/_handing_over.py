@@ -7,39 +7,45 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from inspect import isawaitable
+from inspect import isawaitable, iscoroutine
 from threading import Condition, Thread
 from typing import Any, Final
 
-from anyio import Event, fail_after
+from anyio import Event, fail_after, move_on_after
 
 from ._backend import Backend
-from ._carrier import Carried
+from ._carrier import Carried, Carrier, TaskStatus
 from ._exceptions import HandOverError, LoopEndedError, TaskAborted
 from ._function import is_async
 from ._record import escape
 from ._traceback import users_part
 
 THREADS: Final = 4
-"""How many sync engines are asked at a time, of each runner."""
+"""How many sync questions are asked at a time, of each whom a runner asks."""
 
 
 class Messengers:
     """Threads for what may hang: it is left behind with its thread, and there are few of them.
 
-    They keep no process from ending.
+    Each who is asked has its own: who hangs holds up nobody else. They keep no process from ending.
     """
 
     def __init__(self) -> None:
-        self._letters = deque[_Letter]()
-        self._changed = Condition()  # held for the letters and the counts
-        self._threads = self._idle = 0
+        self._groups: dict[object, _Group] = {}  # by who is asked, made when it is first
         self._closed = False
 
-    async def ask(self, backend: Backend, question: Callable[..., Any], /, *args: object) -> Any:  # noqa: ANN401 - whatever is answered
+    async def ask(
+        self, whom: object, backend: Backend, question: Callable[..., Any], /, *args: object
+    ) -> Any:  # noqa: ANN401 - whatever is answered
         """Call a function of others: on the event loop if it is async, in a thread otherwise.
 
         Who is cancelled does not wait for the answer.
+
+        Args:
+            whom: Who is asked, and what: questions of one kind wait for each other.
+            backend: The event loop that waits.
+            question: The function.
+            args: Its arguments.
         """
         call = partial(question, *args)
         # What is raised may keep this frame, and the task, whose arguments these are, has that.
@@ -51,22 +57,38 @@ class Messengers:
                 del call
         letter = _Letter(call, backend)
         del call
-        self._post(letter)
+        group = self._groups.setdefault(whom, _Group())
+        if self._closed:
+            group.close()
+        group.post(letter)
         try:
             await letter.answered.wait()
+        except BaseException:
+            letter.drop()
+            raise
         finally:
-            with self._changed, suppress(ValueError):  # no thread has it
-                self._letters.remove(letter)
+            group.take_back(letter)
         found = letter.read()
         return await found if isawaitable(found) else found
 
     def close(self) -> None:
         """Let the threads end that have nothing to do."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        self._closed = True
+        for group in list(self._groups.values()):
+            group.close()
 
-    def _post(self, letter: _Letter) -> None:
+
+class _Group:
+    """The threads for one who is asked."""
+
+    def __init__(self) -> None:
+        self._letters = deque[_Letter]()
+        self._changed = Condition()  # held for the letters and the counts
+        self._threads = self._idle = 0
+        self._closed = False
+
+    def post(self, letter: _Letter) -> None:
+        """Give a letter to a thread, as soon as one has time for it."""
         with self._changed:
             self._letters.append(letter)
             self._changed.notify()
@@ -74,6 +96,17 @@ class Messengers:
                 return
             self._threads += 1
         Thread(target=self._work, name="tasks_core messenger", daemon=True).start()
+
+    def take_back(self, letter: _Letter) -> None:
+        """Forget a letter that no thread has taken yet."""
+        with self._changed, suppress(ValueError):
+            self._letters.remove(letter)
+
+    def close(self) -> None:
+        """Let the threads end that have nothing to do."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
 
     def _work(self) -> None:
         while True:
@@ -100,6 +133,7 @@ class _Letter:
         self._backend = backend
         self._found: Any = None
         self._error: Exception | None = None
+        self._dropped = False
 
     def answer(self) -> None:
         """Ask, in the thread, and wake who waits."""
@@ -113,8 +147,17 @@ class _Letter:
         finally:
             # They hold the task, and what was raised holds this.
             del self._question, self._context
+        if self._dropped:
+            self.drop()
         with suppress(LoopEndedError):
             self._backend.act(self.answered.set)
+
+    def drop(self) -> None:
+        """Forget the answer, for which nobody waits any more; a coroutine is not to be awaited."""
+        self._dropped = True
+        found, self._found = self._found, None
+        if iscoroutine(found):
+            found.close()
 
     def read(self) -> Any:  # noqa: ANN401 - whatever the engine says
         """Return the answer, or raise it, once."""
@@ -138,9 +181,30 @@ async def hand_over(
     carrier, send = carried
     try:
         with fail_after(carrier.timeout):
-            await messengers.ask(backend, send, task_id)
+            await messengers.ask(("hand-over", carrier.name), backend, send, task_id)
     except Exception as error:
         error.__traceback__ = users_part(error.__traceback__)
         raise HandOverError(escape(name), carrier.name) from error
     finally:
         del carried, send  # as in `Messengers.ask`
+
+
+async def ask_status(
+    task_id: str, carrier: Carrier, messengers: Messengers, backend: Backend
+) -> TaskStatus | None:
+    """Ask an engine what has become of a task.
+
+    Raises:
+        TimeoutError: It has not answered within the carrier's timeout (contract 8.9).
+    """
+    found: TaskStatus | None = None
+    with move_on_after(carrier.timeout) as limit:
+        whom = "status", carrier.name
+        found = await messengers.ask(whom, backend, carrier.status, task_id)
+    if limit.cancelled_caught:
+        msg = (
+            f"{carrier.name} did not tell the status of task {task_id} within "
+            f"{carrier.timeout:g} s, the timeout of its carrier"
+        )
+        raise TimeoutError(msg)
+    return found

@@ -39,6 +39,8 @@ class Lanes:
 
     def __init__(self) -> None:
         self._lanes: dict[object, Lane] = {}
+        # Whether what is handed over to an engine no longer waits for its turn.
+        self._hurries = False
 
     def __len__(self) -> int:
         return len(self._lanes)
@@ -76,11 +78,23 @@ class Lanes:
         """Let a task whose time has come run, or wait its turn; return whether it may run."""
         if task in lane.running:
             return True
-        if task.config.limit is not None and (lane.waiting or not lane.has_room(task)):
+        waits = task.config.limit is not None and (lane.waiting or not lane.has_room(task))
+        if waits and not (self._hurries and task._carried is not None):
             lane.waiting.append(task)
             return False
         lane.running.add(task)
         return True
+
+    def hurry(self) -> list[Task]:
+        """Let no hand-over wait for its turn from now on; return those that have waited."""
+        self._hurries = True
+        due: list[Task] = []
+        for lane in self._lanes.values():
+            carried = [one for one in lane.waiting if one._carried and one._lane is lane]
+            lane.waiting = deque(one for one in lane.waiting if one._carried is None)
+            lane.running.update(carried)
+            due += carried
+        return due
 
     def leave(self, task: Task, lane: Lane) -> list[Task]:
         """Forget a task that is over; return those whose turn has come by that."""

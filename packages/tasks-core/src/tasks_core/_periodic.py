@@ -193,8 +193,9 @@ class PeriodicTask:
             _report.overlap(self.name, at)
             return
         claim, why = self._periodic.claim, "its claim failed"
+        ask = partial(self._runner._messengers.ask, ("claim", self.name), backend)
         try:
-            if claim is None or await self._runner._messengers.ask(backend, claim, self.name, at):
+            if claim is None or await ask(claim, self.name, at):
                 why = "it could not be scheduled"
                 self.run()
         except BaseException as error:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from math import inf
 from threading import RLock, get_ident
@@ -115,6 +115,9 @@ class TaskRunner(Scheduler):
         # anything; its report is drawn from this.
         self._cut: dict[Task, str] = {}
         self._drained: Event | None = None
+        # Where who follows a task waits, on the event loop in which the runner was entered: a
+        # shutdown cancels them as it begins.
+        self._following: Final = set[CancelScope]()
         # Schedulers with tasks that wait, which nobody has entered: perhaps nobody reaches their
         # phases. It changes under the lock.
         self._unentered: set[TasksScheduler] = set()
@@ -184,6 +187,7 @@ class TaskRunner(Scheduler):
             self._let_readers_go()
             self._strand_others()
             self._cut_living()
+            self._hurry()
             await self._until_idle(current_time() + self._settings.grace_period)
             self._cancels = True
             self._cut_living()
@@ -330,8 +334,23 @@ class TaskRunner(Scheduler):
     def _let_readers_go(self) -> None:
         """Let who reads updates come to an end: a server may wait for who streams them."""
         self._observers.close()
+        for scope in self._following:
+            scope.cancel()
         for task in self.registry:
             task._announce()
+
+    @contextmanager
+    def _until_drain(self) -> Generator[CancelScope]:
+        """Cancel what is awaited in the block as a shutdown begins, or if one has begun."""
+        with CancelScope() as scope:
+            if self._drains:
+                scope.cancel()
+            if self._backend is not None and self._backend.is_current():
+                self._following.add(scope)
+            try:
+                yield scope
+            finally:
+                self._following.discard(scope)
 
     def _cut_short(self, task: Task, waits_for: str = "") -> None:
         if not task._is_daemon:  # that is what is expected of it
@@ -346,6 +365,12 @@ class TaskRunner(Scheduler):
         if self._drains and waiting and set(waiting) >= set(self._entered().living):
             for task in waiting:
                 self._cut_short(task, f"{task.phase}, and nobody has entered its scheduler")
+
+    def _hurry(self) -> None:
+        """Let all hand-overs begin that wait for their turn: one timeout then bounds all (8.6)."""
+        with self._lock:
+            due = self._lanes.hurry()
+        self._start_due(due)
 
     def _strand_others(self) -> None:
         """Leave tasks of other event loops: of a thread's only one runs, and now this one does."""

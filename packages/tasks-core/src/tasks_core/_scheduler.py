@@ -73,6 +73,7 @@ class Scheduler(ABC):
             TypeError: It could never run (contract 2.2).
             RunnerClosedError: The application has shut down (contract 5.4).
             BacklogFullError: As many of its key wait as its ``backlog`` allows (contract 9.11).
+            RuntimeError: It could not be handed over as it is to be (contract 8.3, 8.8).
         """
         return self._schedule(func, args, kwargs)
 
@@ -250,6 +251,7 @@ class TasksScheduler(Scheduler):
             Its status; ``None`` if nobody knows it, or can (contract 8.9).
 
         Raises:
+            TimeoutError: The engine has not answered within its carrier's ``timeout``.
             Exception: What the engine raises where it cannot be asked, or the store.
         """
         return await self._runner.status(task_id)
@@ -274,7 +276,10 @@ class TasksScheduler(Scheduler):
 
         Begins with what is known now; nothing, if nobody knows it. Who reads slowly misses what
         came in between, never the last. Tasks of other processes and of engines are asked for
-        every half second. A shutdown ends it as it begins.
+        every half second. A shutdown ends it as it begins, also while one is asked.
+
+        Raises:
+            Exception: What `status` raises, as it is read.
         """
         return self._runner.follow(task_id)
 
@@ -363,7 +368,8 @@ class TasksScheduler(Scheduler):
         """
         await self._until_begun()
         for task in self._confirmed:
-            if task.phase <= self._phase:
+            # Another request's may be of a later phase, that has come there.
+            if task.phase <= self._phase or not task._waits_for_phase:
                 await task._until_confirmed()
 
     async def settle(self) -> None:
@@ -391,6 +397,8 @@ class TasksScheduler(Scheduler):
         finally:
             runner._lock.release()
         if carried is not None and config.confirm and phase is not AFTER_RESPONSE:
+            if accepted is not task:
+                self._refuse_to_wait(task, accepted)
             self._confirmed = (*self._confirmed, accepted)
             self._handed = True  # another request may have, where it is that one's
         if accepted is not task:
@@ -406,6 +414,19 @@ class TasksScheduler(Scheduler):
         else:
             self._begin((task,))
         return task
+
+    def _refuse_to_wait(self, task: Task, twin: Task) -> None:
+        """Refuse to confirm what lives in a task's place, if the response leaves before that."""
+        is_own = twin in self._waiting
+        waits = twin._waits_for_phase and not (is_own and twin.phase is AFTER_ROUTE)
+        if waits and self._phase is not AFTER_RESPONSE:
+            where = "" if is_own else " of another request"
+            msg = (
+                f"Task {escape(task.name)} cannot be confirmed before the response leaves: with "
+                f"unique=True it is task {twin._show_id()}, which waits for {twin.phase}{where}. "
+                "Leave out confirm=True or unique=True, or give it a key=... of its own."
+            )
+            raise RuntimeError(msg)
 
     def _waiting_for(self, phase: Phase) -> tuple[Task, ...]:
         """Return the tasks that wait for a phase."""

@@ -8,7 +8,7 @@ from math import inf
 from typing import TYPE_CHECKING, Self, TypedDict, cast
 
 from ._carrier import Carrier
-from ._checks import check_callback, check_count, check_seconds
+from ._checks import check_callback, check_count, check_seconds, check_text
 from ._config import TaskConfig, TaskSettings
 from ._function import describe, is_async
 from ._periodic import Periodic
@@ -129,8 +129,10 @@ def check_carriers(value: object) -> None:
                 "pass such as CeleryCarrier(app)"
             )
             raise TypeError(msg)
-        if not carrier.name:
-            msg = f"the name of {type(carrier).__name__} is empty, and ids begin with it: name=..."
+        kind = type(carrier).__name__
+        check_seconds(f"the timeout of {kind}", carrier.timeout)
+        if not check_text(f"the name of {kind}", getattr(carrier, "name", None)):
+            msg = f"the name of {kind} is empty, and ids begin with it: name=..."
             raise ValueError(msg)
         if carrier.name in names:
             msg = f"two carriers have the name {carrier.name!r}: pass name=... to one of them"

@@ -470,13 +470,19 @@ class Task(Generic[P, R_co]):
         await handing_over
 
     @property
+    def _waits_for_phase(self) -> bool:
+        """Whether its phase has not come."""
+        waits = self._state is PENDING and self.phase is not IMMEDIATE
+        return waits and self._handle is None and self._began_at is None
+
+    @property
     def _waits_for(self) -> str:
         """What it waits for before it begins, if it has not begun."""
         if self._state is not PENDING:
             return ""
         if self._lane is not None and self._handle is self._lane:
             return "others of its key"
-        if self._handle is None and self.phase is not IMMEDIATE:
+        if self._waits_for_phase:
             return str(self.phase)
         if self._carried is not None:
             return f"carrier {self.carrier}"

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from inspect import signature
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
-from celery import Task, states
+from celery import Celery, Task, states
 from celery.backends.base import DisabledBackend
+from celery.local import Proxy
 from kombu.serialization import dumps
 
 from tasks_core._carrier import Carrier, Send, TaskStatus
+from tasks_core._checks import check_engine, check_seconds, check_text
 from tasks_core._function import show, type_name
 from tasks_core._record import cut, plain
 from tasks_core._state import TaskState
-
-if TYPE_CHECKING:
-    from celery import Celery
 
 _STATES: Final = {
     states.PENDING: TaskState.PENDING,
@@ -36,12 +35,18 @@ class CeleryCarrier(Carrier):
             backend there is none.
         name: See `Carrier`.
         timeout: See `Carrier`.
+
+    Raises:
+        TypeError: Something is of the wrong type.
+        ValueError: The timeout is negative.
     """
 
     def __init__(self, app: Celery, *, name: str = "celery", timeout: float = 5.0) -> None:
+        remedy = "CeleryCarrier(Celery('shop', broker=...))"
+        check_engine("CeleryCarrier", app, Celery, what="the Celery application", remedy=remedy)
         self._app = app
-        self.name = name
-        self.timeout = timeout
+        self.name = check_text("name", name)
+        self.timeout = check_seconds("timeout", timeout)
 
     def carry(
         self, func: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any], /
@@ -50,12 +55,17 @@ class CeleryCarrier(Carrier):
         if not isinstance(func, Task):
             return None
         task = cast("Any", func)
+        if _is_shared(task):  # each application has it by its name
+            task = cast("Any", self._app).tasks.get(task.name, task)
         _check(task, args, dict(kwargs))
 
         def send(task_id: str) -> object:
             return task.apply_async(args, dict(kwargs), task_id=task_id)
 
         return send
+
+    def _owns(self, func: Callable[..., object], /) -> bool:
+        return isinstance(func, Task) and cast("Any", func).app == self._app  # may be proxies
 
     def status(self, task_id: str, /) -> TaskStatus | None:
         """Ask the result backend."""
@@ -73,6 +83,11 @@ class CeleryCarrier(Carrier):
             error=cut(plain(show(result))) if failed else None,
             carrier=self.name,
         )
+
+
+def _is_shared(func: object) -> bool:
+    """Whether it is what `@shared_task` makes: what the current application has of that name."""
+    return type(func) is Proxy
 
 
 def _check(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:  # noqa: ANN401 - Celery's

@@ -10,6 +10,7 @@ from docket import Disposition, Docket, Execution
 from docket.execution import ExecutionState
 
 from tasks_core._carrier import Carrier, Send, TaskStatus
+from tasks_core._checks import check_engine, check_seconds, check_text
 from tasks_core._function import check_call, describe
 from tasks_core._record import cut, plain
 from tasks_core._state import TaskState
@@ -33,14 +34,20 @@ class DocketCarrier(Carrier):
         docket: The docket.
         name: See `Carrier`.
         timeout: See `Carrier`.
+
+    Raises:
+        TypeError: Something is of the wrong type.
+        ValueError: The timeout is negative.
     """
 
     needs_asyncio = True
 
     def __init__(self, docket: Docket, *, name: str = "docket", timeout: float = 5.0) -> None:
+        remedy = "DocketCarrier(Docket('shop', url=...))"
+        check_engine("DocketCarrier", docket, Docket, what="a docket", remedy=remedy)
         self._docket = docket
-        self.name = name
-        self.timeout = timeout
+        self.name = check_text("name", name)
+        self.timeout = check_seconds("timeout", timeout)
 
     def carry(
         self, func: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any], /

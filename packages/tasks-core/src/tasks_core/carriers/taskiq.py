@@ -11,6 +11,7 @@ from taskiq.result_backends.dummy import DummyResultBackend
 from taskiq_dependencies import DependencyGraph
 
 from tasks_core._carrier import Carrier, Send, TaskStatus
+from tasks_core._checks import check_engine, check_seconds, check_text
 from tasks_core._function import show, type_name
 from tasks_core._record import cut, plain
 from tasks_core._state import TaskState
@@ -26,14 +27,20 @@ class TaskiqCarrier(Carrier):
             there is none.
         name: See `Carrier`.
         timeout: See `Carrier`.
+
+    Raises:
+        TypeError: Something is of the wrong type.
+        ValueError: The timeout is negative.
     """
 
     needs_asyncio = True
 
     def __init__(self, broker: AsyncBroker, *, name: str = "taskiq", timeout: float = 5.0) -> None:
+        remedy = "TaskiqCarrier(RedisStreamBroker(...))"
+        check_engine("TaskiqCarrier", broker, AsyncBroker, what="a broker", remedy=remedy)
         self._broker = broker
-        self.name = name
-        self.timeout = timeout
+        self.name = check_text("name", name)
+        self.timeout = check_seconds("timeout", timeout)
         # Of each task the parameters that Taskiq fills in where it runs.
         self._filled_in: Final[dict[str, frozenset[str]]] = {}
 
@@ -56,6 +63,10 @@ class TaskiqCarrier(Carrier):
             await task.kicker().with_task_id(task_id).kiq(*args, **kwargs)
 
         return send
+
+    def _owns(self, func: Callable[..., object], /) -> bool:
+        made = isinstance(func, AsyncTaskiqDecoratedTask)
+        return made and cast("Any", func).kicker().broker is self._broker  # as a shared task has it
 
     async def status(self, task_id: str, /) -> TaskStatus | None:
         """Ask the result backend."""
