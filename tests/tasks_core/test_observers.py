@@ -274,7 +274,7 @@ async def is_tried_again(runner: TaskRunner) -> None:
     await runner.task(retry=twice).schedule(once).wait()
 
 
-@way("pending", "succeeded")
+@way("pending", "running", "succeeded")
 async def is_not_attempted(runner: TaskRunner) -> None:
     async def never(attempt: Any) -> None: ...
 
@@ -627,6 +627,46 @@ async def test_it_is_entered_once_for_all_attempts() -> None:
     async with open_guarded(observers=[Manager(log)]) as runner:
         await runner.task(retry=twice).schedule(work).wait()
     assert log == ["enter", "attempt 1", "waits", "attempt 2", "leave"]
+
+
+@on_both
+@each_kind
+async def test_it_is_around_attempts_in_tasks_of_their_own(
+    sync: bool,  # noqa: FBT001
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """11.2 It is entered and left in the task's own context, wherever its retry attempts it."""
+    seen: list[str] = []
+
+    @contextmanager
+    def setting() -> Generator[None]:
+        token = variable.set("set by the observer")
+        try:
+            yield
+        finally:
+            variable.reset(token)  # which raises in another context
+
+    def observe(task: Task) -> AbstractContextManager[None] | None:
+        return setting() if task.state is TaskState.RUNNING else None
+
+    async def twice(attempt: Any) -> None:
+        for _ in range(2):
+            async with anyio.create_task_group() as group:
+                group.start_soon(attempt)
+        raise SomeError
+
+    def work() -> None:
+        seen.append(variable.get())
+
+    async def work_async() -> None:
+        work()
+
+    async with open_guarded(observers=[observe]) as runner:
+        func: Callable[[], Any] = work if sync else work_async
+        await over(runner.task(retry=twice, on_error=lambda _task, _error: work()).schedule(func))
+        assert left_nothing(runner)
+    assert seen == ["set by the observer"] * 3
+    assert len(logged(caplog)) == 1  # of the task, and not of its observer
 
 
 @on_both

@@ -260,8 +260,8 @@ async def test_what_the_retry_returns_is_the_result(caplog: pytest.LogCaptureFix
         assert await task.wait() == "not called"
 
     assert states(task) == ["succeeded"]
-    assert task.attempt == 0
-    assert task.record().started_at is None
+    assert task.attempt == task.record().attempt == 0
+    assert task.record().started_at is not None  # it has begun with its retry
     assert not logged(caplog)
 
 
@@ -384,6 +384,192 @@ async def test_attempts_may_be_made_elsewhere() -> None:
     async with open_guarded() as runner:
         task = Flaky(0).schedule(runner, sync=False, retry=elsewhere)
         assert await task.wait() == "done"
+
+
+async def in_task_groups(attempt: Attempt) -> Any:
+    """Stand in for a retry that makes each attempt in a task of its own."""
+    found: list[Any] = []
+
+    async def note() -> None:
+        with suppress(SomeError):
+            found.append(await attempt())
+
+    while not found:
+        async with anyio.create_task_group() as group:
+            group.start_soon(note)
+    return found[0]
+
+
+async def through_a_thread(attempt: Attempt) -> Any:
+    """Stand in for a retry that is a sync library's."""
+
+    async def attempt_here() -> Any:
+        return await attempt()
+
+    def call() -> Any:
+        for _ in range(2):
+            with suppress(SomeError):
+                return from_thread.run(attempt_here)
+        return from_thread.run(attempt_here)
+
+    return await anyio.to_thread.run_sync(call)
+
+
+async def gathering(attempt: Attempt) -> Any:
+    """Stand in for a retry that makes several attempts at a time."""
+    found = await asyncio.gather(attempt(), attempt(), attempt(), return_exceptions=True)
+    return next(one for one in found if not isinstance(one, BaseException))
+
+
+async def in_tasks(attempt: Attempt) -> Any:
+    """Stand in for a retry that makes each attempt in asyncio's own task, as `wait_for` does."""
+    for _ in range(2):
+        with suppress(SomeError):
+            return await asyncio.ensure_future(attempt())
+    return await asyncio.ensure_future(attempt())
+
+
+ELSEWHERE = [
+    pytest.param(retry, anyio_backend, id=f"{anyio_backend}-{retry.__name__}")
+    for anyio_backend, retries in {
+        "asyncio": (in_task_groups, through_a_thread, gathering, in_tasks),
+        "trio": (in_task_groups, through_a_thread),
+    }.items()
+    for retry in retries
+]
+each_elsewhere = pytest.mark.parametrize(("retry", "anyio_backend"), ELSEWHERE)
+
+
+@each_elsewhere
+@each_kind
+async def test_each_attempt_that_is_made_elsewhere_has_its_task(
+    retry: Retry,
+    sync: bool,  # noqa: FBT001
+) -> None:
+    """9.5 `current_task` is found in all of them, and in the error handler."""
+    flaky, found = Flaky(2), list[Task]()
+    async with open_guarded(thread_limit=1) as runner:
+        task = flaky.schedule(runner, sync=sync, retry=retry)
+        assert await task.wait() == "done"
+
+        async def give_up(attempt: Attempt) -> Any:
+            await retry(attempt)
+            raise SomeError
+
+        async def handle(*_: object) -> None:
+            found.append(current_task())
+
+        failing = Flaky(2).schedule(runner, sync=sync, retry=give_up, on_error=handle)
+        await over(failing)
+    assert (flaky.calls, task.attempt) == (3, 3)
+    assert {record.id for record in flaky.records} == {task.id}
+    assert found == [failing]
+
+
+async def test_a_task_begins_with_its_retry() -> None:
+    """9.5 It is *running* then, also where a sync function has no thread for its first attempt."""
+    go, told = threading.Event(), list[tuple[str, int]]()
+
+    def look(task: Task) -> None:
+        if task.func == flaky.call:
+            told.append((str(task.state), task.attempt))
+
+    flaky = Flaky(0)
+    async with open_guarded(thread_limit=1, observers=[look]) as runner:
+        other = runner.schedule(go.wait, GUARD)
+        await other.started.wait()
+        task = flaky.schedule(runner, sync=True, retry=thrice)
+        await task.started.wait()
+        assert (states(task), task.attempt, flaky.calls) == (["running"], 0, 0)
+        go.set()
+        await task.wait()
+    assert told == [("pending", 0), ("running", 0), ("succeeded", 1)]
+
+
+async def test_a_task_of_which_no_attempt_has_begun_gets_no_grace(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """5.4 It is cut short at once, as what waits for a thread; and can be cancelled (2.6)."""
+    go, flaky = threading.Event(), Flaky(0)
+    async with open_guarded(thread_limit=1, grace_period=LONG) as runner:
+        other = runner.schedule(go.wait, GUARD)
+        await other.started.wait()
+        one, task = (
+            flaky.schedule(runner, sync=True, retry=thrice, name=name) for name in ("one", "task")
+        )
+        await task.started.wait()
+        assert one.cancel()
+        await over(one)
+        async with anyio.create_task_group() as group:
+            group.start_soon(drain, runner)
+            await over(task)
+            assert states(other, one, task) == ["running", "cancelled", "cancelled"]
+            go.set()
+    assert flaky.calls == 0
+    (warning,) = logged(caplog, "WARNING")
+    assert warning.startswith("Shutdown left unfinished: task (")
+    assert warning.endswith("waited for a thread)")
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("seconds", [None, LONG])
+@pytest.mark.parametrize("cancels", [False, True])
+async def test_an_attempt_that_the_retry_leaves_behind(
+    seconds: float | None,
+    cancels: bool,  # noqa: FBT001
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """9.5 It ends as it does, with its own error or a timeout, and that is who made it its own."""
+    left: list[asyncio.Future[Any]] = []
+
+    async def leave(attempt: Attempt) -> str:
+        left.append(asyncio.ensure_future(attempt()))
+        await begun.wait()
+        return "left"
+
+    begun, go = anyio.Event(), anyio.Event()
+
+    async def work() -> None:
+        begun.set()
+        await go.wait()
+        raise SomeError
+
+    async with open_guarded() as runner:
+        task: Task[..., Any] = runner.task(retry=leave, timeout=seconds).schedule(work)
+        assert await task.wait() == "left"
+        kept = weakref.ref(task)
+        del task
+        if cancels:
+            left[0].cancel()
+        elif seconds is None:
+            go.set()
+        else:
+            forward()
+        await asyncio.wait(left)
+    if cancels:
+        assert left[0].cancelled()
+    else:
+        assert isinstance(left[0].exception(), SomeError if seconds is None else TaskTimedOut)
+    assert not logged(caplog)
+    left.clear()
+    gc.collect()
+    assert kept() is None
+
+
+async def test_an_attempt_after_the_end_of_the_retry() -> None:
+    """9.5 None is made: the task is over."""
+    attempts: list[Attempt] = []
+
+    async def keep(attempt: Attempt) -> Any:
+        attempts.append(attempt)
+        return await attempt()
+
+    flaky = Flaky(0)
+    async with open_guarded() as runner:
+        await flaky.schedule(runner, sync=False, retry=keep).wait()
+        with pytest.raises(RuntimeError, match=r"has ended, so no other attempt .*: await each"):
+            await attempts[0]()
+    assert flaky.calls == 1
 
 
 class Slow:

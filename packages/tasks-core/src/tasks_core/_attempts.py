@@ -32,6 +32,10 @@ class Attempts:
     def __init__(self, task: Task) -> None:
         self._task = task
         self._count = 0
+        # The attempts that a retry has begun and that have not ended: it may make several at a
+        # time, and leave some behind when it ends. And whether it has ended.
+        self._working = 0
+        self._over = False
         # Within a retry, whose scope ends the wait for another attempt: what the last attempt has
         # raised, with the users' part of its traceback; that as a failure, while no attempt
         # follows; and whether none may follow.
@@ -51,8 +55,9 @@ class Attempts:
         finally:
             # What the function has raised may keep the frames here, and who retries this; the task
             # has what was raised.
-            del self._task
+            self._over = True
             self._failed = self._last = self._traceback = None
+            self._let_go()
 
     def stop(self) -> None:
         """Let no other attempt follow: a shutdown cancels, and spares what runs (contract 9.6)."""
@@ -60,6 +65,9 @@ class Attempts:
             self._retrying.cancel()
 
     async def _retry(self, retry: Retry) -> Any:  # noqa: ANN401 - as above
+        # In the task's own context: a retry may make its attempts in others, copies of this.
+        self._task._attempt = 0
+        self._begin_task()
         others = self._task._runner._retrying
         others[self._task] = self
         try:
@@ -78,15 +86,20 @@ class Attempts:
         raise cast("Exception", self._failed)
 
     async def _again(self) -> Any:  # noqa: ANN401 - as above
+        if self._over:
+            raise RuntimeError(_RETRY_HAS_ENDED)
         if self._ended and self._last is not None:
             with CancelScope(shield=True):
                 await checkpoint()  # who calls it for ever holds up nobody else
             raise self._last
         if self._failed is not None:
             await self._go_on(self._failed)
+        self._working += 1
         try:
             return await self._attempt()
         except BaseException as raised:
+            if self._over:
+                raise
             self._last = raised
             raised.__traceback__ = self._traceback = users_part(raised.__traceback__)
             self._failed = self._as_failure(raised)
@@ -95,6 +108,14 @@ class Attempts:
             elif self._task._runner._cancels:
                 self._retrying.cancel()  # which has come meanwhile: nobody waits for another one
             raise
+        finally:
+            self._working -= 1
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Hold the task no longer, once the retry has ended and all that it has left behind."""
+        if self._over and not self._working:
+            del self._task
 
     def _as_failure(self, raised: BaseException) -> Exception | None:
         """Return what an attempt has raised, as a failure; ``None`` if no other one may follow."""
@@ -152,14 +173,25 @@ class Attempts:
         task, observers = self._task, self._task._runner._observers
         self._count += 1
         task._attempt = self._count
-        if self._count == 1:
-            task._begin()
-            if observers.active:
-                observers.begun(task)
+        if task.config.retry is None:
+            self._begin_task()
         elif observers.active:
             observers.changed(task)
         if limit is not None and task.config.timeout is not None:
             limit.deadline = current_time() + task.config.timeout
+
+    def _begin_task(self) -> None:
+        """Let the task begin, in its own context, which its error handler shares."""
+        observers = self._task._runner._observers
+        self._task._begin()
+        if observers.active:
+            observers.begun(self._task)
+
+
+_RETRY_HAS_ENDED = (
+    "The retry of this task has ended, so no other attempt begins: await each attempt before you "
+    "return or raise."
+)
 
 
 def _refuse_sync(made: object, retry: object) -> None:
