@@ -1079,6 +1079,273 @@ async def test_a_retry_that_catches_the_shutdown() -> None:
     assert task.result == "given up"  # what it returns is the result (9.5)
 
 
+class Steps:
+    """A function of which each call ends when it is told to: fails, or returns its number."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self._ends = [(anyio.Event(), list[bool]()) for _ in range(3)]
+
+    async def __call__(self) -> int:
+        self.calls += 1
+        call = self.calls
+        event, fails = self._ends[call - 1]
+        await event.wait()
+        if fails:
+            raise SomeError(f"call {call}")
+        return call
+
+    async def end(self, call: int, *, fails: bool) -> None:
+        """Let a call end."""
+        event, told = self._ends[call - 1]
+        told.extend([True] * fails)
+        event.set()
+        await anyio.wait_all_tasks_blocked()
+
+
+class Hedging:
+    """A retry that makes another attempt whenever it is told to, beside those at work.
+
+    It takes the first result; and if all fail, it waits.
+    """
+
+    def __init__(self) -> None:
+        self._asked, self._asks = anyio.create_memory_object_stream[None](3)
+        self._ended = anyio.Event()
+        self._found: list[Any] = []
+
+    async def ask(self) -> None:
+        """Let it make another attempt."""
+        self._asked.send_nowait(None)
+        await anyio.wait_all_tasks_blocked()
+
+    async def __call__(self, attempt: Attempt) -> Any:
+        async with self._asked, self._asks, anyio.create_task_group() as group:
+            group.start_soon(self._attempt, attempt)
+            group.start_soon(self._make_more, attempt)
+            await self._ended.wait()
+            group.cancel_scope.cancel()
+        return self._found[0]
+
+    async def _make_more(self, attempt: Attempt) -> None:
+        async with anyio.create_task_group() as group:
+            async for _ in self._asks:
+                group.start_soon(self._attempt, attempt)
+
+    async def _attempt(self, attempt: Attempt) -> None:
+        with suppress(SomeError):
+            self._found.append(await attempt())
+            self._ended.set()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("first", [False, True], ids=["before", "after"])
+async def test_a_shutdown_spares_an_attempt_beside_one_that_has_failed(
+    fails: bool,  # noqa: FBT001
+    first: bool,  # noqa: FBT001
+) -> None:
+    """9.6 What runs of a shielded task is spared; the last that fails is followed by none."""
+    steps, retry = Steps(), Hedging()
+    async with open_guarded() as runner:
+        task = runner.task(retry=retry, shield=True).schedule(steps)
+        await task.started.wait()
+        await retry.ask()
+        if not first:
+            await steps.end(1, fails=True)
+        async with anyio.create_task_group() as group:
+            group.start_soon(drain, runner)
+            await anyio.wait_all_tasks_blocked()
+            await steps.end(1, fails=True)
+            assert states(task) == ["running"]
+            await steps.end(2, fails=fails)
+    assert steps.calls == 2
+    assert (task.result, str(task.exception)) == ((None, "call 2") if fails else (2, "None"))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_an_attempt_that_is_asked_for_during_a_shutdown_beside_others(
+    fails: bool,  # noqa: FBT001
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """9.6 After one that has ended none begins; who asks waits for the others."""
+    steps, retry = Steps(), Hedging()
+    async with open_guarded() as runner:
+        task = runner.task(name="task", retry=retry, shield=True).schedule(steps)
+        await task.started.wait()
+        async with anyio.create_task_group() as group:
+            group.start_soon(drain, runner)
+            await anyio.wait_all_tasks_blocked()
+            await retry.ask()  # none has ended by now
+            assert steps.calls == 2
+            await steps.end(1, fails=True)
+            await retry.ask()
+            assert states(task) == ["running"]
+            await steps.end(2, fails=fails)
+    assert steps.calls == 2
+    assert (task.result, str(task.exception)) == ((None, "call 2") if fails else (2, "None"))
+
+
+@each_kind
+@pytest.mark.parametrize("between", [False, True])
+@pytest.mark.parametrize("shield", [False, True])
+async def test_a_retry_by_result_during_a_shutdown(
+    sync: bool,  # noqa: FBT001
+    between: bool,  # noqa: FBT001
+    shield: bool,  # noqa: FBT001
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """9.6 None follows an attempt that has returned: cancelled, as nothing failed, and reported."""
+    retry = tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_result(lambda found: found == "not yet"),
+        sleep=lambda _: waits() if between else checkpoint(),
+    )
+    begun, go, waiting, go_on = anyio.Event(), threading.Event(), anyio.Event(), anyio.Event()
+    flaky = Flaky(0)
+
+    async def waits() -> None:
+        waiting.set()
+        await go_on.wait()
+
+    def work() -> str:
+        from_thread.run_sync(begun.set)
+        assert between or go.wait(GUARD)
+        return flaky.call("not yet")
+
+    async def work_async() -> str:
+        begun.set()
+        if not between:
+            with CancelScope(shield=True):
+                await anyio.to_thread.run_sync(go.wait)
+        return flaky.call("not yet")
+
+    async with open_guarded() as runner:
+        func: Callable[[], Any] = work if sync else work_async
+        task: Task[..., Any] = runner.task(name="poll", retry=retry, shield=shield).schedule(func)
+        await (waiting if between else begun).wait()
+        async with anyio.create_task_group() as group:
+            group.start_soon(drain, runner)
+            await anyio.wait_all_tasks_blocked()
+            go.set()
+            go_on.set()
+    assert flaky.calls == 1
+    assert states(task) == ["cancelled"]
+    (warning,) = logged(caplog)
+    assert warning.startswith("Shutdown left unfinished: poll (")
+
+
+async def test_a_retry_that_ends_slowly_is_not_cut_short() -> None:
+    """9.6 After an attempt that has returned it may do what belongs to that, a commit perhaps."""
+    waits, go, flaky = anyio.Event(), anyio.Event(), Flaky(0)
+
+    async def commit(attempt: Attempt) -> Any:
+        found = await attempt()
+        waits.set()
+        await go.wait()
+        return found
+
+    async with open_guarded() as runner:
+        task = flaky.schedule(runner, sync=False, retry=commit, shield=True)
+        await waits.wait()
+        async with anyio.create_task_group() as group:
+            group.start_soon(drain, runner)
+            await anyio.wait_all_tasks_blocked()
+            go.set()
+    assert task.result == "done"
+
+
+async def test_a_retry_that_ends_slowly_with_one_of_several_attempts() -> None:
+    """9.6 It is not cut short when it has cancelled the others, nor when one of them fails."""
+    waits, go, steps = anyio.Event(), anyio.Event(), Steps()
+
+    async def first(attempt: Attempt) -> Any:
+        found: list[Any] = []
+
+        async def note() -> None:
+            with suppress(SomeError):
+                found.append(await attempt())
+                group.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as outer:
+            outer.start_soon(ignore, attempt)
+            await anyio.wait_all_tasks_blocked()  # that is the first one
+            async with anyio.create_task_group() as group:
+                group.start_soon(note)
+                group.start_soon(note)
+        waits.set()
+        await go.wait()
+        return found[0]
+
+    async def ignore(attempt: Attempt) -> None:
+        with suppress(SomeError):
+            await attempt()
+
+    async with open_guarded() as runner:
+        task = runner.task(retry=first, shield=True).schedule(steps)
+        await anyio.wait_all_tasks_blocked()
+        async with anyio.create_task_group() as group:
+            group.start_soon(drain, runner)
+            await anyio.wait_all_tasks_blocked()
+            await steps.end(2, fails=False)
+            await steps.end(1, fails=True)
+            await steps.end(3, fails=True)
+            await waits.wait()
+            go.set()
+    assert steps.calls == 3
+    assert task.result == 2
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_retry_within_a_shield_of_its_own(fails: bool) -> None:  # noqa: FBT001
+    """9.6 No cancellation reaches it there: who asks for an attempt gets an error at once."""
+    waits, go, flaky = anyio.Event(), anyio.Event(), Flaky(9 if fails else 0)
+
+    async def shielding(attempt: Attempt) -> Any:
+        with CancelScope(shield=True):
+            with suppress(SomeError):
+                await attempt()
+            waits.set()
+            await go.wait()
+            return await attempt()
+
+    async with open_guarded() as runner:
+        task = flaky.schedule(runner, sync=False, retry=shielding, shield=True)
+        await waits.wait()
+        async with anyio.create_task_group() as group:
+            group.start_soon(drain, runner)
+            await anyio.wait_all_tasks_blocked()
+            go.set()
+    assert flaky.calls == 1
+    assert isinstance(task.exception, SomeError if fails else TaskAborted)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_an_attempt_that_waits_for_others_when_the_retry_ends() -> None:
+    """9.6 It is not made: the task is over."""
+    made: list[asyncio.Future[Any]] = []
+    go, steps = anyio.Event(), Steps()
+
+    async def leave(attempt: Attempt) -> str:
+        made.extend(asyncio.ensure_future(attempt()) for _ in range(2))
+        await go.wait()
+        made.append(asyncio.ensure_future(attempt()))
+        await checkpoint()
+        return "left"
+
+    async with open_guarded() as runner:
+        task: Task[..., Any] = runner.task(retry=leave, shield=True).schedule(steps)
+        await task.started.wait()
+        async with anyio.create_task_group() as group:
+            group.start_soon(drain, runner)
+            await anyio.wait_all_tasks_blocked()
+            await steps.end(1, fails=True)
+            go.set()
+        assert task.result == "left"
+        await steps.end(2, fails=False)
+    assert steps.calls == 2
+    found = await asyncio.gather(*made, return_exceptions=True)
+    assert [type(one) for one in found] == [SomeError, int, RuntimeError]
+
+
 async def test_a_shielded_task_that_begins_during_a_shutdown() -> None:
     """9.6 It has its one attempt."""
     retry, flaky = Waiting(), Flaky(9)
