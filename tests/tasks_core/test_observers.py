@@ -896,17 +896,68 @@ async def test_an_observer_that_cancels_what_is_scheduled(
 
 
 @on_both
-async def test_observers_after_one_that_cancels() -> None:
-    """11.1 They are told once, of the end: there was nothing left that waits."""
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["loop", "thread"])
+@pytest.mark.parametrize("phase", [Phase.IMMEDIATE, Phase.AFTER_RESPONSE])
+@pytest.mark.parametrize("limit", [None, 1])
+async def test_observers_after_one_that_cancels(
+    elsewhere: bool,  # noqa: FBT001
+    phase: Phase,
+    limit: int | None,
+) -> None:
+    """11.1 They are told of both steps: it is cancelled once all were told that it waits."""
     noting = Noting()
 
     def refuse(task: Task) -> None:
-        task.cancel()
+        if task.state is TaskState.PENDING:
+            assert task.cancel()
+            assert task.cancel()
+            assert task.state is TaskState.PENDING
 
     async with open_guarded(observers=[refuse, noting]) as runner:
-        await over(runner.task(name="task").schedule(succeed))
+        with TasksScheduler(runner) as tasks:
+            batch = tasks.task() if phase is Phase.IMMEDIATE else tasks.after_response
+            schedule = partial(batch.task(name="task", limit=limit).schedule, succeed)
+            task = await to_thread.run_sync(schedule) if elsewhere else schedule()
+        await over(task)
         assert left_nothing(runner)
-    assert noting.log == ["task cancelled"]
+        assert not runner._lanes
+    assert noting.log == ["task pending", "task cancelled"]
+
+
+@on_both
+async def test_a_shutdown_while_observers_are_told() -> None:
+    """11.1 What it cuts short ends once all are told that it waits; the shutdown waits for that."""
+    log: list[str] = []
+    told, go = threading.Event(), threading.Event()
+
+    def hold(task: Task) -> None:
+        if task.state is TaskState.PENDING:
+            told.set()
+            assert go.wait(GUARD)
+
+    async with open_guarded(observers=[Noting(log, "a"), hold, Noting(log, "b")]) as runner:
+        schedule = partial(runner.task(name="task").schedule, succeed)
+        async with anyio.create_task_group() as group:
+            group.start_soon(to_thread.run_sync, schedule)
+            await to_thread.run_sync(told.wait, GUARD)
+            group.start_soon(runner.drain)
+            await anyio.wait_all_tasks_blocked()
+            assert log == ["a task pending"]
+            go.set()
+        assert left_nothing(runner)
+    assert log == ["a task pending", "b task pending", "a task cancelled", "b task cancelled"]
+
+
+@on_both
+async def test_a_shutdown_before_observers_are_told() -> None:
+    """11.1 What a thread has scheduled, and is cut short first, is not told of after its end."""
+    noting = Noting()
+    async with open_guarded(observers=[noting]) as runner:
+        task = runner.task(name="task").schedule(succeed)
+        task.cancel()
+        runner._observers.scheduled(task)  # as the thread does, too late
+        await runner.join()
+    assert noting.log == ["task pending", "task cancelled"]
 
 
 @on_both

@@ -59,29 +59,38 @@ class Observers:
         """Whether anybody is to be told; asked at each step of each task."""
         # The context managers that tasks are in.
         self._entered: dict[Task, ExitStack] = {}
-        # The tasks whose first step is being told, and whether they have ended meanwhile; under
-        # the lock, as a thread may tell the one and the event loop the other.
+        # The tasks whose first step is being told, and whether they are to be cancelled after that;
+        # under the lock, as a thread may do the one and the event loop the other.
         self._telling: dict[Task, bool] = {}
         self._changing = RLock()
 
     def scheduled(self, task: Task) -> None:
         """Tell of a new task, in any thread."""
         with self._changing:
+            if task._state is not PENDING:
+                return  # a shutdown has cut it short first, and that was told
             self._telling[task] = False
         try:
             for observer in self._observers:
-                if task._state is PENDING:  # or an observer has cancelled it
-                    _guard(observer, task, partial(observer, task))
+                _guard(observer, task, partial(observer, task))
             self.changed(task)
         except BaseException:  # Ctrl-C: nobody has the task, and nobody will start it
             task.cancel()
             raise
         finally:
             with self._changing:
-                has_ended = self._telling.pop(task)
-            if has_ended:
+                is_cancelled = self._telling.pop(task)
+            if is_cancelled:
                 with suppress(LoopEndedError):
-                    task._backend.act(partial(self.ended, task))
+                    task._backend.act(partial(task._backend.living.cancel, task))
+
+    def defers(self, task: Task) -> bool:
+        """Whether a task is cancelled later, as its first step is being told by now."""
+        with self._changing:
+            if task in self._telling:
+                self._telling[task] = True
+                return True
+        return False
 
     def begun(self, task: Task) -> None:
         """Tell that a task begins, in its context."""
@@ -91,10 +100,6 @@ class Observers:
 
     def ended(self, task: Task) -> None:
         """Tell that a task is over, in its context if it has begun."""
-        with self._changing:
-            if task in self._telling:
-                self._telling[task] = True
-                return
         stack = self._entered.pop(task, None)
         if stack is not None:
             error = task.exception
