@@ -6,8 +6,8 @@ import asyncio
 import gc
 import logging
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
 from types import TracebackType
@@ -705,6 +705,28 @@ async def test_what_is_returned_for_other_states_is_left_alone() -> None:
     async with open_guarded(observers=[observe]) as runner:
         await runner.schedule(succeed).wait()
     assert log == []
+
+
+@on_both
+async def test_what_is_returned_and_is_no_context_manager(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """11.3 The record says what to return; the task goes on."""
+
+    @asynccontextmanager
+    async def span() -> AsyncGenerator[None]:
+        yield
+
+    def give(what: object, task: Task) -> Any:
+        return what if task.state is TaskState.RUNNING else None
+
+    observers: list[TaskObserver] = [partial(give, span()), partial(give, 3)]
+    async with open_guarded(observers=observers) as runner:
+        assert await runner.schedule(len, "four").wait() == 4
+    errors = [record.exc_info[1] for record in records(caplog, "ERROR") if record.exc_info]
+    assert [type(error) for error in errors] == [TypeError] * 2
+    for error, name in zip(errors, ("_AsyncGeneratorContextManager", "int"), strict=True):
+        assert f"context manager or None when a task begins, not {name}: one that is" in str(error)
 
 
 # What they raise.

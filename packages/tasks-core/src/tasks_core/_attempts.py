@@ -152,7 +152,7 @@ class Attempts:
             return raised
         # A scope may be the retry's own, around one attempt; `_go_on` sees whether it is left.
         if self._task._backend.cancels(raised):
-            return TaskAborted(type(raised).__name__)
+            return TaskAborted(type(raised).__name__, "its retry, by a time limit for instance")
         return None
 
     async def _go_on(self) -> None:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from threading import RLock
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, cast
 from weakref import WeakSet
 
 from anyio import Event
@@ -17,6 +17,7 @@ from anyio.lowlevel import checkpoint
 from . import _report
 from ._backend import Backend, current_backend
 from ._exceptions import LoopEndedError
+from ._function import type_name
 from ._record import TaskRecord
 from ._records import Records
 from ._state import PENDING
@@ -145,6 +146,8 @@ class Observers:
         manager = observer(task)
         if manager is None:
             return
+        if not isinstance(cast("object", manager), AbstractContextManager):
+            raise TypeError(_no_manager(manager))
         manager.__enter__()
 
         def leave(
@@ -155,6 +158,13 @@ class Observers:
             _guard(observer, task, partial(manager.__exit__, kind, error, traceback))
 
         self._entered.setdefault(task, ExitStack()).push(leave)
+
+
+def _no_manager(given: object) -> str:
+    return (
+        "an observer returns a context manager or None when a task begins, not "
+        f"{type_name(given)}: one that is entered without await, as contextlib.contextmanager makes"
+    )
 
 
 def _guard(observer: TaskObserver, task: Task, act: Callable[[], object]) -> None:
