@@ -24,6 +24,7 @@ from tasks_core._exceptions import Closed, Missing, Skipped
         (RunnerClosedError("mail", Closed.FORKED), "schedule in that one"),
         (RunnerClosedError("mail", Closed.LOOP_ENDED), "without leaving the task runner first"),
         (TaskAborted("SystemExit"), "ended by SystemExit"),
+        (TaskAborted("Cancelled", "its retry"), "cut short by its retry, with Cancelled"),
         (TaskCancelled("mail"), "task mail was cancelled"),
         (TaskSkipped("mail", Skipped.FAILED), "task mail was skipped: its request failed"),
         (TaskSkipped("mail", Skipped.SUCCEEDED), 'its `run_on`, which is "success" unless set'),

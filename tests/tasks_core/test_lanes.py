@@ -183,6 +183,43 @@ def make_function() -> Callable[[], Any]:
     return function
 
 
+def decorate(func: Callable[[], Any]) -> Callable[[], Any]:
+    """Decorate as many do: what this returns is called the same for all functions."""
+
+    async def wrapper() -> None:
+        await func()
+
+    return wrapper
+
+
+def make_closure(number: int) -> Callable[[], Any]:
+    """Make a function that holds a value, one that is made anew, itself, and nothing yet."""
+
+    async def inner() -> None:
+        await forever(number)
+
+    async def function(again: bool = False) -> None:  # noqa: FBT001, FBT002
+        await inner()
+        if again:
+            await function()
+            later()
+
+    if number > 2:
+        later = print
+    return function
+
+
+async def another() -> None:
+    await anyio.sleep_forever()
+
+
+def decorate_often(func: Callable[[], Any], times: int = 200) -> Callable[[], Any]:
+    """Decorate so often that nobody wants to look through all of it."""
+    for _ in range(times):
+        func = decorate(func)
+    return func
+
+
 service = Service()
 SAME: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "partial": (partial(forever, 1), partial(forever, 2)),
@@ -190,6 +227,12 @@ SAME: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "method": (service.work, service.work),
     "method of others": (Service().work, Service().work),
     "local": (make_function(), make_function()),
+    "closures": (make_closure(1), make_closure(2)),
+    "decorated": (decorate(forever), decorate(forever)),
+    "decorated local": (decorate(make_closure(1)), decorate(make_closure(2))),
+    "decorated method": (decorate(service.work), decorate(Service().work)),
+    "decorated partial": (decorate(partial(forever, 1)), decorate(forever)),
+    "decorated often": (decorate_often(forever), decorate_often(forever)),
 }
 
 
@@ -215,6 +258,30 @@ async def test_functions_of_one_name() -> None:
         batch = runner.task(unique=True)
         one, two = (lambda: forever(1)), (lambda: forever(2))
         assert batch.schedule(one) is not batch.schedule(two)
+
+
+OTHERS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+    "functions": (decorate(forever), decorate(another)),
+    "twice": (decorate(decorate(forever)), decorate(decorate(another))),
+    "once and twice": (decorate(forever), decorate(decorate(forever))),
+    "methods": (decorate(service.work), decorate(service.__call__)),
+    "partials": (decorate(partial(forever, 1)), decorate(partial(another))),
+    "built-in": (decorate(dict), decorate(globals)),
+}
+
+
+@pytest.mark.parametrize("unique", [True, None], ids=["unique", "plain"])
+@pytest.mark.parametrize(("first", "second"), OTHERS.values(), ids=OTHERS)
+async def test_decorated_functions_of_one_name(
+    first: Callable[[], Any],
+    second: Callable[[], Any],
+    unique: bool | None,  # noqa: FBT001
+) -> None:
+    """9.9 A decorator without `functools.wraps` makes two functions of two."""
+    async with open_guarded() as runner:
+        task = runner.task(unique=unique).schedule(first)
+        assert runner.task(unique=True).schedule(second) is not task
+        assert runner.task(unique=True, key="key").schedule(first) is not task
 
 
 async def test_one_that_was_scheduled_without_is_returned() -> None:

@@ -6,8 +6,8 @@ import asyncio
 import gc
 import logging
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
 from types import TracebackType
@@ -274,7 +274,7 @@ async def is_tried_again(runner: TaskRunner) -> None:
     await runner.task(retry=twice).schedule(once).wait()
 
 
-@way("pending", "succeeded")
+@way("pending", "running", "succeeded")
 async def is_not_attempted(runner: TaskRunner) -> None:
     async def never(attempt: Any) -> None: ...
 
@@ -630,6 +630,46 @@ async def test_it_is_entered_once_for_all_attempts() -> None:
 
 
 @on_both
+@each_kind
+async def test_it_is_around_attempts_in_tasks_of_their_own(
+    sync: bool,  # noqa: FBT001
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """11.2 It is entered and left in the task's own context, wherever its retry attempts it."""
+    seen: list[str] = []
+
+    @contextmanager
+    def setting() -> Generator[None]:
+        token = variable.set("set by the observer")
+        try:
+            yield
+        finally:
+            variable.reset(token)  # which raises in another context
+
+    def observe(task: Task) -> AbstractContextManager[None] | None:
+        return setting() if task.state is TaskState.RUNNING else None
+
+    async def twice(attempt: Any) -> None:
+        for _ in range(2):
+            async with anyio.create_task_group() as group:
+                group.start_soon(attempt)
+        raise SomeError
+
+    def work() -> None:
+        seen.append(variable.get())
+
+    async def work_async() -> None:
+        work()
+
+    async with open_guarded(observers=[observe]) as runner:
+        func: Callable[[], Any] = work if sync else work_async
+        await over(runner.task(retry=twice, on_error=lambda _task, _error: work()).schedule(func))
+        assert left_nothing(runner)
+    assert seen == ["set by the observer"] * 3
+    assert len(logged(caplog)) == 1  # of the task, and not of its observer
+
+
+@on_both
 async def test_generators_are_context_managers() -> None:
     """11.2 As `contextlib` makes them, around what the task raises."""
     log: list[str] = []
@@ -665,6 +705,28 @@ async def test_what_is_returned_for_other_states_is_left_alone() -> None:
     async with open_guarded(observers=[observe]) as runner:
         await runner.schedule(succeed).wait()
     assert log == []
+
+
+@on_both
+async def test_what_is_returned_and_is_no_context_manager(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """11.3 The record says what to return; the task goes on."""
+
+    @asynccontextmanager
+    async def span() -> AsyncGenerator[None]:
+        yield
+
+    def give(what: object, task: Task) -> Any:
+        return what if task.state is TaskState.RUNNING else None
+
+    observers: list[TaskObserver] = [partial(give, span()), partial(give, 3)]
+    async with open_guarded(observers=observers) as runner:
+        assert await runner.schedule(len, "four").wait() == 4
+    errors = [record.exc_info[1] for record in records(caplog, "ERROR") if record.exc_info]
+    assert [type(error) for error in errors] == [TypeError] * 2
+    for error, name in zip(errors, ("_AsyncGeneratorContextManager", "int"), strict=True):
+        assert f"context manager or None when a task begins, not {name}: one that is" in str(error)
 
 
 # What they raise.
@@ -856,17 +918,68 @@ async def test_an_observer_that_cancels_what_is_scheduled(
 
 
 @on_both
-async def test_observers_after_one_that_cancels() -> None:
-    """11.1 They are told once, of the end: there was nothing left that waits."""
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["loop", "thread"])
+@pytest.mark.parametrize("phase", [Phase.IMMEDIATE, Phase.AFTER_RESPONSE])
+@pytest.mark.parametrize("limit", [None, 1])
+async def test_observers_after_one_that_cancels(
+    elsewhere: bool,  # noqa: FBT001
+    phase: Phase,
+    limit: int | None,
+) -> None:
+    """11.1 They are told of both steps: it is cancelled once all were told that it waits."""
     noting = Noting()
 
     def refuse(task: Task) -> None:
-        task.cancel()
+        if task.state is TaskState.PENDING:
+            assert task.cancel()
+            assert task.cancel()
+            assert task.state is TaskState.PENDING
 
     async with open_guarded(observers=[refuse, noting]) as runner:
-        await over(runner.task(name="task").schedule(succeed))
+        with TasksScheduler(runner) as tasks:
+            batch = tasks.task() if phase is Phase.IMMEDIATE else tasks.after_response
+            schedule = partial(batch.task(name="task", limit=limit).schedule, succeed)
+            task = await to_thread.run_sync(schedule) if elsewhere else schedule()
+        await over(task)
         assert left_nothing(runner)
-    assert noting.log == ["task cancelled"]
+        assert not runner._lanes
+    assert noting.log == ["task pending", "task cancelled"]
+
+
+@on_both
+async def test_a_shutdown_while_observers_are_told() -> None:
+    """11.1 What it cuts short ends once all are told that it waits; the shutdown waits for that."""
+    log: list[str] = []
+    told, go = threading.Event(), threading.Event()
+
+    def hold(task: Task) -> None:
+        if task.state is TaskState.PENDING:
+            told.set()
+            assert go.wait(GUARD)
+
+    async with open_guarded(observers=[Noting(log, "a"), hold, Noting(log, "b")]) as runner:
+        schedule = partial(runner.task(name="task").schedule, succeed)
+        async with anyio.create_task_group() as group:
+            group.start_soon(to_thread.run_sync, schedule)
+            await to_thread.run_sync(told.wait, GUARD)
+            group.start_soon(runner.drain)
+            await anyio.wait_all_tasks_blocked()
+            assert log == ["a task pending"]
+            go.set()
+        assert left_nothing(runner)
+    assert log == ["a task pending", "b task pending", "a task cancelled", "b task cancelled"]
+
+
+@on_both
+async def test_a_shutdown_before_observers_are_told() -> None:
+    """11.1 What a thread has scheduled, and is cut short first, is not told of after its end."""
+    noting = Noting()
+    async with open_guarded(observers=[noting]) as runner:
+        task = runner.task(name="task").schedule(succeed)
+        task.cancel()
+        runner._observers.scheduled(task)  # as the thread does, too late
+        await runner.join()
+    assert noting.log == ["task pending", "task cancelled"]
 
 
 @on_both

@@ -41,6 +41,7 @@ from tasks_core import (
     current_task,
     current_tasks,
 )
+from tasks_core._exceptions import Closed
 from tasks_core.asgi import ApplicationTasks, Receive, Scope, Send, TasksMiddleware
 from tasks_core.testing import drain, inline, record
 
@@ -827,6 +828,73 @@ async def test_a_run_that_lives_is_returned(wall: Wall, caplog: pytest.LogCaptur
         release.set()
         await runner.join()
         assert periodic.run() is not first
+
+
+@pytest.mark.parametrize("unique", [None, True])
+async def test_several_of_one_function_that_share_a_key(
+    wall: Wall,
+    unique: bool | None,  # noqa: FBT001
+) -> None:
+    """10.3 Each has runs of its own, by the key's limit one at a time, unless they are unique."""
+    ran: list[str] = []
+    go = Event()
+
+    async def work(what: str) -> None:
+        ran.append(what)
+        await go.wait()
+
+    config = TaskConfig(key="key", limit=1, unique=unique)
+    periodic = [
+        Periodic(partial(work, name), FIVE, TaskConfig(name=name).merge(config)) for name in "ab"
+    ]
+    async with open_at(wall, periodic=periodic) as runner:
+        a, b = runner.periodic.values()
+        await wall.to("18:10")
+        assert len(ran) == 1  # trio tells which
+        lasts = [a.last, b.last]
+        assert [one.run() for one in (a, b)] == lasts
+        assert [one and one.name for one in lasts] == (ran * 2 if unique else ["a", "b"])
+        go.set()
+        await runner.join()
+        assert len(ran) == (1 if unique else 2)
+        await wall.to("18:15")
+        assert len(ran) == (2 if unique else 4)
+        assert unique or sorted(ran) == ["a", "a", "b", "b"]
+
+
+async def test_a_run_that_lives_in_the_process_that_was_forked(
+    wall: Wall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """5.4 It is not returned in the other one, where it never ends."""
+    async with open_at(wall, periodic=[Periodic(until_cancelled, FIVE)]) as runner:
+        (periodic,) = runner.periodic.values()
+        assert periodic.run() is periodic.run()
+        with monkeypatch.context() as forked:
+            forked.setattr(runner, "_closed", Closed.FORKED)
+            with pytest.raises(RunnerClosedError, match="was forked"):
+                periodic.run()
+
+
+@pytest.mark.parametrize("count", [2, 8])
+async def test_run_by_hand_from_several_threads_at_once(wall: Wall, count: int) -> None:
+    """10.7 All get the one run, also who asks while observers are told of it."""
+    barrier, found = threading.Barrier(count), list[Task]()
+
+    def observe(task: Task) -> None:
+        if task.state is TaskState.PENDING:
+            found.append(runner.periodic["until_cancelled"].run())
+
+    def run() -> None:
+        barrier.wait()
+        found.append(runner.periodic["until_cancelled"].run())
+
+    periodic = [Periodic(until_cancelled, FIVE)]
+    async with open_at(wall, periodic=periodic, observers=[observe]) as runner:
+        async with anyio.create_task_group() as group:
+            for _ in range(count):
+                group.start_soon(to_thread.run_sync, run)
+        last = runner.periodic["until_cancelled"].last
+    assert found == [last] * (count + 1)
 
 
 async def test_by_hand_whatever_the_rest_says(wall: Wall) -> None:

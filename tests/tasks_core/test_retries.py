@@ -260,8 +260,8 @@ async def test_what_the_retry_returns_is_the_result(caplog: pytest.LogCaptureFix
         assert await task.wait() == "not called"
 
     assert states(task) == ["succeeded"]
-    assert task.attempt == 0
-    assert task.record().started_at is None
+    assert task.attempt == task.record().attempt == 0
+    assert task.record().started_at is not None  # it has begun with its retry
     assert not logged(caplog)
 
 
@@ -386,6 +386,192 @@ async def test_attempts_may_be_made_elsewhere() -> None:
         assert await task.wait() == "done"
 
 
+async def in_task_groups(attempt: Attempt) -> Any:
+    """Stand in for a retry that makes each attempt in a task of its own."""
+    found: list[Any] = []
+
+    async def note() -> None:
+        with suppress(SomeError):
+            found.append(await attempt())
+
+    while not found:
+        async with anyio.create_task_group() as group:
+            group.start_soon(note)
+    return found[0]
+
+
+async def through_a_thread(attempt: Attempt) -> Any:
+    """Stand in for a retry that is a sync library's."""
+
+    async def attempt_here() -> Any:
+        return await attempt()
+
+    def call() -> Any:
+        for _ in range(2):
+            with suppress(SomeError):
+                return from_thread.run(attempt_here)
+        return from_thread.run(attempt_here)
+
+    return await anyio.to_thread.run_sync(call)
+
+
+async def gathering(attempt: Attempt) -> Any:
+    """Stand in for a retry that makes several attempts at a time."""
+    found = await asyncio.gather(attempt(), attempt(), attempt(), return_exceptions=True)
+    return next(one for one in found if not isinstance(one, BaseException))
+
+
+async def in_tasks(attempt: Attempt) -> Any:
+    """Stand in for a retry that makes each attempt in asyncio's own task, as `wait_for` does."""
+    for _ in range(2):
+        with suppress(SomeError):
+            return await asyncio.ensure_future(attempt())
+    return await asyncio.ensure_future(attempt())
+
+
+ELSEWHERE = [
+    pytest.param(retry, anyio_backend, id=f"{anyio_backend}-{retry.__name__}")
+    for anyio_backend, retries in {
+        "asyncio": (in_task_groups, through_a_thread, gathering, in_tasks),
+        "trio": (in_task_groups, through_a_thread),
+    }.items()
+    for retry in retries
+]
+each_elsewhere = pytest.mark.parametrize(("retry", "anyio_backend"), ELSEWHERE)
+
+
+@each_elsewhere
+@each_kind
+async def test_each_attempt_that_is_made_elsewhere_has_its_task(
+    retry: Retry,
+    sync: bool,  # noqa: FBT001
+) -> None:
+    """9.5 `current_task` is found in all of them, and in the error handler."""
+    flaky, found = Flaky(2), list[Task]()
+    async with open_guarded(thread_limit=1) as runner:
+        task = flaky.schedule(runner, sync=sync, retry=retry)
+        assert await task.wait() == "done"
+
+        async def give_up(attempt: Attempt) -> Any:
+            await retry(attempt)
+            raise SomeError
+
+        async def handle(*_: object) -> None:
+            found.append(current_task())
+
+        failing = Flaky(2).schedule(runner, sync=sync, retry=give_up, on_error=handle)
+        await over(failing)
+    assert (flaky.calls, task.attempt) == (3, 3)
+    assert {record.id for record in flaky.records} == {task.id}
+    assert found == [failing]
+
+
+async def test_a_task_begins_with_its_retry() -> None:
+    """9.5 It is *running* then, also where a sync function has no thread for its first attempt."""
+    go, told = threading.Event(), list[tuple[str, int]]()
+
+    def look(task: Task) -> None:
+        if task.func == flaky.call:
+            told.append((str(task.state), task.attempt))
+
+    flaky = Flaky(0)
+    async with open_guarded(thread_limit=1, observers=[look]) as runner:
+        other = runner.schedule(go.wait, GUARD)
+        await other.started.wait()
+        task = flaky.schedule(runner, sync=True, retry=thrice)
+        await task.started.wait()
+        assert (states(task), task.attempt, flaky.calls) == (["running"], 0, 0)
+        go.set()
+        await task.wait()
+    assert told == [("pending", 0), ("running", 0), ("succeeded", 1)]
+
+
+async def test_a_task_of_which_no_attempt_has_begun_gets_no_grace(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """5.4 It is cut short at once, as what waits for a thread; and can be cancelled (2.6)."""
+    go, flaky = threading.Event(), Flaky(0)
+    async with open_guarded(thread_limit=1, grace_period=LONG) as runner:
+        other = runner.schedule(go.wait, GUARD)
+        await other.started.wait()
+        one, task = (
+            flaky.schedule(runner, sync=True, retry=thrice, name=name) for name in ("one", "task")
+        )
+        await task.started.wait()
+        assert one.cancel()
+        await over(one)
+        async with anyio.create_task_group() as group:
+            group.start_soon(drain, runner)
+            await over(task)
+            assert states(other, one, task) == ["running", "cancelled", "cancelled"]
+            go.set()
+    assert flaky.calls == 0
+    (warning,) = logged(caplog, "WARNING")
+    assert warning.startswith("Shutdown left unfinished: task (")
+    assert warning.endswith("waited for a thread)")
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("seconds", [None, LONG])
+@pytest.mark.parametrize("cancels", [False, True])
+async def test_an_attempt_that_the_retry_leaves_behind(
+    seconds: float | None,
+    cancels: bool,  # noqa: FBT001
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """9.5 It ends as it does, with its own error or a timeout, and that is who made it its own."""
+    left: list[asyncio.Future[Any]] = []
+
+    async def leave(attempt: Attempt) -> str:
+        left.append(asyncio.ensure_future(attempt()))
+        await begun.wait()
+        return "left"
+
+    begun, go = anyio.Event(), anyio.Event()
+
+    async def work() -> None:
+        begun.set()
+        await go.wait()
+        raise SomeError
+
+    async with open_guarded() as runner:
+        task: Task[..., Any] = runner.task(retry=leave, timeout=seconds).schedule(work)
+        assert await task.wait() == "left"
+        kept = weakref.ref(task)
+        del task
+        if cancels:
+            left[0].cancel()
+        elif seconds is None:
+            go.set()
+        else:
+            forward()
+        await asyncio.wait(left)
+    if cancels:
+        assert left[0].cancelled()
+    else:
+        assert isinstance(left[0].exception(), SomeError if seconds is None else TaskTimedOut)
+    assert not logged(caplog)
+    left.clear()
+    gc.collect()
+    assert kept() is None
+
+
+async def test_an_attempt_after_the_end_of_the_retry() -> None:
+    """9.5 None is made: the task is over."""
+    attempts: list[Attempt] = []
+
+    async def keep(attempt: Attempt) -> Any:
+        attempts.append(attempt)
+        return await attempt()
+
+    flaky = Flaky(0)
+    async with open_guarded() as runner:
+        await flaky.schedule(runner, sync=False, retry=keep).wait()
+        with pytest.raises(RuntimeError, match=r"has ended, so no other attempt .*: await each"):
+            await attempts[0]()
+    assert flaky.calls == 1
+
+
 class Slow:
     """A function that does not end the first time."""
 
@@ -416,7 +602,9 @@ async def test_a_limit_of_the_retrys_own(caplog: pytest.LogCaptureFixture) -> No
         forward()
         assert await task.wait() == "done"
     assert (slow.calls, task.attempt) == (2, 2)
-    assert "attempt 1 failed, and another one begins: TaskAborted" in logged(caplog, "WARNING")[0]
+    (warning,) = logged(caplog, "WARNING")
+    cut = "TaskAborted: the attempt was cut short by its retry, by a time limit for instance"
+    assert f"attempt 1 failed, and another one begins: {cut}, with C" in warning
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -458,6 +646,7 @@ async def test_a_shutdown_after_a_limit_of_the_retrys_own() -> None:
         await drain(runner)
     assert slow.calls == 1
     assert isinstance(task.exception, TaskAborted)
+    assert "cut short by its retry, by a time limit" in str(task.exception)
 
 
 async def test_a_retry_for_all_tasks_and_another_for_one() -> None:
@@ -891,6 +1080,273 @@ async def test_a_retry_that_catches_the_shutdown() -> None:
         await drain(runner)
     assert flaky.calls == 1
     assert task.result == "given up"  # what it returns is the result (9.5)
+
+
+class Steps:
+    """A function of which each call ends when it is told to: fails, or returns its number."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self._ends = [(anyio.Event(), list[bool]()) for _ in range(3)]
+
+    async def __call__(self) -> int:
+        self.calls += 1
+        call = self.calls
+        event, fails = self._ends[call - 1]
+        await event.wait()
+        if fails:
+            raise SomeError(f"call {call}")
+        return call
+
+    async def end(self, call: int, *, fails: bool) -> None:
+        """Let a call end."""
+        event, told = self._ends[call - 1]
+        told.extend([True] * fails)
+        event.set()
+        await anyio.wait_all_tasks_blocked()
+
+
+class Hedging:
+    """A retry that makes another attempt whenever it is told to, beside those at work.
+
+    It takes the first result; and if all fail, it waits.
+    """
+
+    def __init__(self) -> None:
+        self._asked, self._asks = anyio.create_memory_object_stream[None](3)
+        self._ended = anyio.Event()
+        self._found: list[Any] = []
+
+    async def ask(self) -> None:
+        """Let it make another attempt."""
+        self._asked.send_nowait(None)
+        await anyio.wait_all_tasks_blocked()
+
+    async def __call__(self, attempt: Attempt) -> Any:
+        async with self._asked, self._asks, anyio.create_task_group() as group:
+            group.start_soon(self._attempt, attempt)
+            group.start_soon(self._make_more, attempt)
+            await self._ended.wait()
+            group.cancel_scope.cancel()
+        return self._found[0]
+
+    async def _make_more(self, attempt: Attempt) -> None:
+        async with anyio.create_task_group() as group:
+            async for _ in self._asks:
+                group.start_soon(self._attempt, attempt)
+
+    async def _attempt(self, attempt: Attempt) -> None:
+        with suppress(SomeError):
+            self._found.append(await attempt())
+            self._ended.set()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("first", [False, True], ids=["before", "after"])
+async def test_a_shutdown_spares_an_attempt_beside_one_that_has_failed(
+    fails: bool,  # noqa: FBT001
+    first: bool,  # noqa: FBT001
+) -> None:
+    """9.6 What runs of a shielded task is spared; the last that fails is followed by none."""
+    steps, retry = Steps(), Hedging()
+    async with open_guarded() as runner:
+        task = runner.task(retry=retry, shield=True).schedule(steps)
+        await task.started.wait()
+        await retry.ask()
+        if not first:
+            await steps.end(1, fails=True)
+        async with anyio.create_task_group() as group:
+            group.start_soon(drain, runner)
+            await anyio.wait_all_tasks_blocked()
+            await steps.end(1, fails=True)
+            assert states(task) == ["running"]
+            await steps.end(2, fails=fails)
+    assert steps.calls == 2
+    assert (task.result, str(task.exception)) == ((None, "call 2") if fails else (2, "None"))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_an_attempt_that_is_asked_for_during_a_shutdown_beside_others(
+    fails: bool,  # noqa: FBT001
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """9.6 After one that has ended none begins; who asks waits for the others."""
+    steps, retry = Steps(), Hedging()
+    async with open_guarded() as runner:
+        task = runner.task(name="task", retry=retry, shield=True).schedule(steps)
+        await task.started.wait()
+        async with anyio.create_task_group() as group:
+            group.start_soon(drain, runner)
+            await anyio.wait_all_tasks_blocked()
+            await retry.ask()  # none has ended by now
+            assert steps.calls == 2
+            await steps.end(1, fails=True)
+            await retry.ask()
+            assert states(task) == ["running"]
+            await steps.end(2, fails=fails)
+    assert steps.calls == 2
+    assert (task.result, str(task.exception)) == ((None, "call 2") if fails else (2, "None"))
+
+
+@each_kind
+@pytest.mark.parametrize("between", [False, True])
+@pytest.mark.parametrize("shield", [False, True])
+async def test_a_retry_by_result_during_a_shutdown(
+    sync: bool,  # noqa: FBT001
+    between: bool,  # noqa: FBT001
+    shield: bool,  # noqa: FBT001
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """9.6 None follows an attempt that has returned: cancelled, as nothing failed, and reported."""
+    retry = tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_result(lambda found: found == "not yet"),
+        sleep=lambda _: waits() if between else checkpoint(),
+    )
+    begun, go, waiting, go_on = anyio.Event(), threading.Event(), anyio.Event(), anyio.Event()
+    flaky = Flaky(0)
+
+    async def waits() -> None:
+        waiting.set()
+        await go_on.wait()
+
+    def work() -> str:
+        from_thread.run_sync(begun.set)
+        assert between or go.wait(GUARD)
+        return flaky.call("not yet")
+
+    async def work_async() -> str:
+        begun.set()
+        if not between:
+            with CancelScope(shield=True):
+                await anyio.to_thread.run_sync(go.wait)
+        return flaky.call("not yet")
+
+    async with open_guarded() as runner:
+        func: Callable[[], Any] = work if sync else work_async
+        task: Task[..., Any] = runner.task(name="poll", retry=retry, shield=shield).schedule(func)
+        await (waiting if between else begun).wait()
+        async with anyio.create_task_group() as group:
+            group.start_soon(drain, runner)
+            await anyio.wait_all_tasks_blocked()
+            go.set()
+            go_on.set()
+    assert flaky.calls == 1
+    assert states(task) == ["cancelled"]
+    (warning,) = logged(caplog)
+    assert warning.startswith("Shutdown left unfinished: poll (")
+
+
+async def test_a_retry_that_ends_slowly_is_not_cut_short() -> None:
+    """9.6 After an attempt that has returned it may do what belongs to that, a commit perhaps."""
+    waits, go, flaky = anyio.Event(), anyio.Event(), Flaky(0)
+
+    async def commit(attempt: Attempt) -> Any:
+        found = await attempt()
+        waits.set()
+        await go.wait()
+        return found
+
+    async with open_guarded() as runner:
+        task = flaky.schedule(runner, sync=False, retry=commit, shield=True)
+        await waits.wait()
+        async with anyio.create_task_group() as group:
+            group.start_soon(drain, runner)
+            await anyio.wait_all_tasks_blocked()
+            go.set()
+    assert task.result == "done"
+
+
+async def test_a_retry_that_ends_slowly_with_one_of_several_attempts() -> None:
+    """9.6 It is not cut short when it has cancelled the others, nor when one of them fails."""
+    waits, go, steps = anyio.Event(), anyio.Event(), Steps()
+
+    async def first(attempt: Attempt) -> Any:
+        found: list[Any] = []
+
+        async def note() -> None:
+            with suppress(SomeError):
+                found.append(await attempt())
+                group.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as outer:
+            outer.start_soon(ignore, attempt)
+            await anyio.wait_all_tasks_blocked()  # that is the first one
+            async with anyio.create_task_group() as group:
+                group.start_soon(note)
+                group.start_soon(note)
+        waits.set()
+        await go.wait()
+        return found[0]
+
+    async def ignore(attempt: Attempt) -> None:
+        with suppress(SomeError):
+            await attempt()
+
+    async with open_guarded() as runner:
+        task = runner.task(retry=first, shield=True).schedule(steps)
+        await anyio.wait_all_tasks_blocked()
+        async with anyio.create_task_group() as group:
+            group.start_soon(drain, runner)
+            await anyio.wait_all_tasks_blocked()
+            await steps.end(2, fails=False)
+            await steps.end(1, fails=True)
+            await steps.end(3, fails=True)
+            await waits.wait()
+            go.set()
+    assert steps.calls == 3
+    assert task.result == 2
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_retry_within_a_shield_of_its_own(fails: bool) -> None:  # noqa: FBT001
+    """9.6 No cancellation reaches it there: who asks for an attempt gets an error at once."""
+    waits, go, flaky = anyio.Event(), anyio.Event(), Flaky(9 if fails else 0)
+
+    async def shielding(attempt: Attempt) -> Any:
+        with CancelScope(shield=True):
+            with suppress(SomeError):
+                await attempt()
+            waits.set()
+            await go.wait()
+            return await attempt()
+
+    async with open_guarded() as runner:
+        task = flaky.schedule(runner, sync=False, retry=shielding, shield=True)
+        await waits.wait()
+        async with anyio.create_task_group() as group:
+            group.start_soon(drain, runner)
+            await anyio.wait_all_tasks_blocked()
+            go.set()
+    assert flaky.calls == 1
+    assert isinstance(task.exception, SomeError if fails else TaskAborted)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_an_attempt_that_waits_for_others_when_the_retry_ends() -> None:
+    """9.6 It is not made: the task is over."""
+    made: list[asyncio.Future[Any]] = []
+    go, steps = anyio.Event(), Steps()
+
+    async def leave(attempt: Attempt) -> str:
+        made.extend(asyncio.ensure_future(attempt()) for _ in range(2))
+        await go.wait()
+        made.append(asyncio.ensure_future(attempt()))
+        await checkpoint()
+        return "left"
+
+    async with open_guarded() as runner:
+        task: Task[..., Any] = runner.task(retry=leave, shield=True).schedule(steps)
+        await task.started.wait()
+        async with anyio.create_task_group() as group:
+            group.start_soon(drain, runner)
+            await anyio.wait_all_tasks_blocked()
+            await steps.end(1, fails=True)
+            go.set()
+        assert task.result == "left"
+        await steps.end(2, fails=False)
+    assert steps.calls == 2
+    found = await asyncio.gather(*made, return_exceptions=True)
+    assert [type(one) for one in found] == [SomeError, int, RuntimeError]
 
 
 async def test_a_shielded_task_that_begins_during_a_shutdown() -> None:

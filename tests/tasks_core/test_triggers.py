@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import pairwise, takewhile
 from zoneinfo import ZoneInfo
 
@@ -233,6 +233,52 @@ def test_cron_refuses_other_types() -> None:
         Cron(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeError, match=r"tz is a time zone, not 'Europe/Berlin': zoneinfo"):
         Cron("0 9 * * *", tz="Europe/Berlin")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+class Pytzs(tzinfo):
+    """A time zone as pytz's are: one object for each offset, made first with that of 1893.
+
+    Args:
+        first: That offset.
+        since: The year before which it is not used.
+    """
+
+    def __init__(self, first: timedelta, since: int = 1) -> None:
+        self._first = first
+        self._since = since
+
+    def utcoffset(self, dt: datetime | None, /) -> timedelta:
+        assert dt is not None
+        return self._first if dt.year >= self._since else timedelta(0)
+
+    def dst(self, dt: datetime | None, /) -> timedelta:
+        return timedelta(0)
+
+    def tzname(self, dt: datetime | None, /) -> str:
+        return "LMT"
+
+    def fromutc(self, dt: datetime, /) -> datetime:
+        berlin = ZoneInfo("Europe/Berlin") if dt.year >= self._since else UTC
+        return dt.replace(tzinfo=UTC).astimezone(berlin)
+
+    def __str__(self) -> str:
+        return "Europe/Berlin"
+
+
+@pytest.mark.parametrize("minutes", [53, 60, 120])
+def test_a_time_zone_of_pytz_is_refused(minutes: int) -> None:
+    """10.8 By `replace` it is as it was in the first year, so there is no time that it shows."""
+    zone = Pytzs(timedelta(minutes=minutes))
+    with pytest.raises(TypeError, match=r"as most of pytz: zoneinfo\.ZoneInfo\('Europe/Berlin'\)"):
+        Cron("0 9 * * *", tz=zone)
+
+
+def test_a_time_zone_in_which_no_time_comes() -> None:
+    """10.4 The trigger raises, and does not look for one for ever."""
+    cron = Cron("0 9 * * *", tz=Pytzs(timedelta(minutes=53), since=2026))
+    assert cron.get_next_fire_time(None, at("2024-11-26")) == at("2024-11-26 09:00")
+    with pytest.raises(ValueError, match="time zone Europe/Berlin shows no time up to 2026-11-2"):
+        cron.get_next_fire_time(None, at("2026-11-26"))
 
 
 def test_cron_without_cronsim(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from inspect import isawaitable, iscoroutine
 from types import TracebackType
 from typing import Any, cast
 
-from anyio import CancelScope, current_time, get_cancelled_exc_class
+from anyio import CancelScope, Event, current_time, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint
 
 from . import _report
@@ -32,13 +32,21 @@ class Attempts:
     def __init__(self, task: Task) -> None:
         self._task = task
         self._count = 0
-        # Within a retry, whose scope ends the wait for another attempt: what the last attempt has
-        # raised, with the users' part of its traceback; that as a failure, while no attempt
-        # follows; and whether none may follow.
+        # The attempts that a retry has begun and that have not ended: it may make several at a
+        # time, and leave some behind when it ends. And whether it has ended.
+        self._working = 0
+        self._over = False
+        # Within a retry, whose scope ends the wait for another attempt: whether an attempt has
+        # ended; whether one of those at a time has returned; whether they have failed, and no
+        # attempt follows by now; the last failure; what was raised last, with the users' part of
+        # its traceback; and whether that lets none follow.
+        self._made = self._returned = self._fails = False
+        self._failure: Exception | None = None
         self._last: BaseException | None = None
         self._traceback: TracebackType | None = None
-        self._failed: Exception | None = None
         self._ended = False
+        # Set when no attempt is at work; made by one that waits for that.
+        self._idle: Event | None = None
 
     async def run(self) -> Any:  # noqa: ANN401 - what the function, or the retry, returns
         """Make the first attempt, and others as the task's retry wants them."""
@@ -51,15 +59,22 @@ class Attempts:
         finally:
             # What the function has raised may keep the frames here, and who retries this; the task
             # has what was raised.
-            del self._task
-            self._failed = self._last = self._traceback = None
+            self._over = True
+            self._failure = self._last = self._traceback = None
+            self._let_go()
 
     def stop(self) -> None:
-        """Let no other attempt follow: a shutdown cancels, and spares what runs (contract 9.6)."""
-        if self._failed is not None:
+        """Let no other attempt follow: a shutdown cancels, and spares what runs (contract 9.6).
+
+        After one that has returned the retry may be about to end, so it is not cut short.
+        """
+        if self._fails and not self._working:
             self._retrying.cancel()
 
     async def _retry(self, retry: Retry) -> Any:  # noqa: ANN401 - as above
+        # In the task's own context: a retry may make its attempts in others, copies of this.
+        self._task._attempt = 0
+        self._begin_task()
         others = self._task._runner._retrying
         others[self._task] = self
         try:
@@ -75,26 +90,61 @@ class Attempts:
         finally:
             del others[self._task]
         # Only after a failure anything ends its scope, and not where the task is cancelled too.
-        raise cast("Exception", self._failed)
+        raise cast("Exception", self._failure)
 
     async def _again(self) -> Any:  # noqa: ANN401 - as above
+        self._refuse_late()
         if self._ended and self._last is not None:
             with CancelScope(shield=True):
                 await checkpoint()  # who calls it for ever holds up nobody else
             raise self._last
-        if self._failed is not None:
-            await self._go_on(self._failed)
+        if self._made:
+            await self._go_on()
+        if not self._working:
+            self._returned = False
+        self._working += 1
         try:
-            return await self._attempt()
+            result = await self._attempt()
         except BaseException as raised:
+            self._note_end(raised)
+            raise
+        self._note_end(None)
+        return result
+
+    def _refuse_late(self) -> None:
+        """Refuse an attempt of a task that is over."""
+        if self._over:
+            msg = (
+                "The retry of this task has ended, so no other attempt begins: await each attempt "
+                "before you return or raise."
+            )
+            raise RuntimeError(msg)
+
+    def _note_end(self, raised: BaseException | None) -> None:
+        """Note that an attempt has ended; with what it has raised, if it has."""
+        self._working -= 1
+        if self._idle is not None and not self._working:
+            self._idle.set()
+        if self._over:
+            self._let_go()
+            return
+        self._made = True
+        if raised is None:
+            self._returned, self._fails = True, False
+        else:
             self._last = raised
             raised.__traceback__ = self._traceback = users_part(raised.__traceback__)
-            self._failed = self._as_failure(raised)
-            if self._failed is None:
-                self._ended = True
-            elif self._task._runner._cancels:
-                self._retrying.cancel()  # which has come meanwhile: nobody waits for another one
-            raise
+            failure = self._as_failure(raised)
+            self._failure = failure or self._failure
+            self._fails = failure is not None and not self._returned
+            self._ended = self._ended or failure is None
+        if self._task._runner._cancels:
+            self.stop()  # that has come meanwhile: nobody waits for another one
+
+    def _let_go(self) -> None:
+        """Hold the task no longer, once the retry has ended and all that it has left behind."""
+        if self._over and not self._working:
+            del self._task
 
     def _as_failure(self, raised: BaseException) -> Exception | None:
         """Return what an attempt has raised, as a failure; ``None`` if no other one may follow."""
@@ -102,19 +152,40 @@ class Attempts:
             return raised
         # A scope may be the retry's own, around one attempt; `_go_on` sees whether it is left.
         if self._task._backend.cancels(raised):
-            return TaskAborted(type(raised).__name__)
+            return TaskAborted(type(raised).__name__, "its retry, by a time limit for instance")
         return None
 
-    async def _go_on(self, failed: Exception) -> None:
-        """Begin another attempt after one that has failed, unless none may follow."""
-        backend = self._task._backend
-        if self._task._runner._cancels:
-            self._retrying.cancel()
-        await checkpoint()
-        if backend.cancelled_from_outside():  # and who retries has caught that
+    async def _go_on(self) -> None:
+        """Begin another attempt after one that has ended, unless none may follow."""
+        runner = self._task._runner
+        if self._fails or runner._cancels:
+            await checkpoint()
+        ends = runner._cancels
+        if ends:
+            await self._refuse()
+            await checkpoint()
+        if self._task._backend.cancelled_from_outside():  # and who retries has caught that
             raise get_cancelled_exc_class()
-        _report.retrying(self._task, self._count, failed)
-        self._failed = None
+        if ends:  # it was asked for beside others, in a shield, or in a task of its own
+            raise self._failure or TaskAborted("the shutdown")
+        if self._fails:
+            _report.retrying(self._task, self._count, cast("Exception", self._failure))
+            self._fails = False
+
+    async def _refuse(self) -> None:
+        """End the retry, which asks for an attempt during a shutdown, once none is at work.
+
+        One that asks beside others, of which the last returns, is about to take that.
+        """
+        waits = self._working > 0
+        if waits:
+            self._idle = self._idle or Event()
+            await self._idle.wait()
+        self._refuse_late()
+        if self._fails:
+            self._retrying.cancel()
+        elif not waits:  # the retry has not taken what was returned
+            self._task._runner._cut_short(self._task)
 
     async def _attempt(self) -> Any:  # noqa: ANN401 - as above
         timeout = self._task.config.timeout
@@ -152,14 +223,19 @@ class Attempts:
         task, observers = self._task, self._task._runner._observers
         self._count += 1
         task._attempt = self._count
-        if self._count == 1:
-            task._begin()
-            if observers.active:
-                observers.begun(task)
+        if task.config.retry is None:
+            self._begin_task()
         elif observers.active:
             observers.changed(task)
         if limit is not None and task.config.timeout is not None:
             limit.deadline = current_time() + task.config.timeout
+
+    def _begin_task(self) -> None:
+        """Let the task begin, in its own context, which its error handler shares."""
+        observers = self._task._runner._observers
+        self._task._begin()
+        if observers.active:
+            observers.begun(self._task)
 
 
 def _refuse_sync(made: object, retry: object) -> None:

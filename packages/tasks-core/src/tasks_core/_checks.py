@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import tzinfo
+from datetime import UTC, datetime, tzinfo
 from sys import float_info
+from typing import Final
 
-from ._function import describe, fits, is_generator
+from ._function import describe, fits, is_generator, show
 
 
 def check_seconds(name: str, value: object) -> float:
@@ -69,7 +70,22 @@ def check_zone(name: str, value: object) -> tzinfo:
     if not isinstance(value, tzinfo):
         msg = f"{name} is a time zone, not {value!r}: zoneinfo.ZoneInfo('Europe/Berlin')"
         raise TypeError(msg)
+    if any(shown_by(value, noon) != noon for noon in _NOONS):
+        msg = (
+            f"{name} is a time zone for datetime.replace(tzinfo=...), and {value!r} is not, as "
+            f"most of pytz: zoneinfo.ZoneInfo({show(value)!r})"
+        )
+        raise TypeError(msg)
     return value
+
+
+_NOONS: Final = (datetime(2024, 1, 15, 12), datetime(2024, 7, 15, 12))  # noqa: DTZ001 - the wall's
+"""Times that no time zone leaves out, in one of which it is summer."""
+
+
+def shown_by(tz: tzinfo, time: datetime) -> datetime:
+    """Return what a clock on the wall shows at the moment that a time is; another one in a gap."""
+    return time.replace(tzinfo=tz).astimezone(UTC).astimezone(tz).replace(tzinfo=None)
 
 
 def check_flag(name: str, value: object) -> object:

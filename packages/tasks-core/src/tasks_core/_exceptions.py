@@ -138,11 +138,14 @@ class TaskAborted(TasksError):  # noqa: N818 - the state's name, as in asyncio.C
     its place, so that nothing a task raises can end the application (contract 4.1).
     """
 
-    def __init__(self, kind: str) -> None:
-        super().__init__(kind)
+    def __init__(self, kind: str, *by: str) -> None:
+        super().__init__(kind, *by)
 
     def __str__(self) -> str:
-        return f"the task was ended by {self.args[0]}, which ends nothing else"
+        kind, *by = self.args
+        if by:
+            return f"the attempt was cut short by {by[0]}, with {kind}"
+        return f"the task was ended by {kind}, which ends nothing else"
 
 
 class TaskFailed(TasksError):  # noqa: N818 - the state's name

@@ -17,7 +17,7 @@ from inspect import (
     isgeneratorfunction,
     signature,
 )
-from types import CodeType, FunctionType, MethodType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import Final, TypeAlias, TypeVar, cast
 
 _ASYNC = CO_COROUTINE | CO_ITERABLE_COROUTINE
@@ -250,9 +250,32 @@ def fits(func: object, args: tuple[object, ...]) -> bool:
 
 
 def identify(func: object) -> object:
-    """Return what is the same for the same function, however often it is made or bound."""
+    """Return what is the same for the same function, however often it is made or bound.
+
+    Functions in its closure belong to it: what a decorator makes is one function by its code.
+    """
+    reached = [_unbind(func)]
+    for one in reached:  # it grows
+        for cell in (type(one) is FunctionType and one.__closure__) or ():
+            within = _unbind(_ask(partial(getattr, cell, "cell_contents")))  # it may be empty
+            if (
+                type(within) in {FunctionType, BuiltinFunctionType}
+                and len(reached) < _MOST_REACHED
+                and all(within is not other for other in reached)
+            ):
+                reached.append(within)
+    return tuple(_identify(one) for one in reached)
+
+
+_MOST_REACHED = 50
+
+
+def _unbind(func: object) -> object:
     func = _unwrap_partial(func)
-    func = func.__func__ if type(func) is MethodType else func
+    return func.__func__ if type(func) is MethodType else func
+
+
+def _identify(func: object) -> object:
     module = _ask(lambda: getattr(func, "__module__", None))
     code = func.__code__ if type(func) is FunctionType else None
     return (module if type(module) is str else None, describe(func), code)

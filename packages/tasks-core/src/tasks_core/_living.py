@@ -35,7 +35,7 @@ class Living:
         scope = self.scopes.get(task)
         if scope is not None:
             scope.cancel()
-        elif task._lives:
+        elif task._lives and not task._runner._observers.defers(task):
             self.end(task)
 
     def end(self, task: Task) -> None:

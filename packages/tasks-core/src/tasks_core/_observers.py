@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from threading import RLock
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, cast
 from weakref import WeakSet
 
 from anyio import Event
@@ -17,6 +17,7 @@ from anyio.lowlevel import checkpoint
 from . import _report
 from ._backend import Backend, current_backend
 from ._exceptions import LoopEndedError
+from ._function import type_name
 from ._record import TaskRecord
 from ._records import Records
 from ._state import PENDING
@@ -59,29 +60,38 @@ class Observers:
         """Whether anybody is to be told; asked at each step of each task."""
         # The context managers that tasks are in.
         self._entered: dict[Task, ExitStack] = {}
-        # The tasks whose first step is being told, and whether they have ended meanwhile; under
-        # the lock, as a thread may tell the one and the event loop the other.
+        # The tasks whose first step is being told, and whether they are to be cancelled after that;
+        # under the lock, as a thread may do the one and the event loop the other.
         self._telling: dict[Task, bool] = {}
         self._changing = RLock()
 
     def scheduled(self, task: Task) -> None:
         """Tell of a new task, in any thread."""
         with self._changing:
+            if task._state is not PENDING:
+                return  # a shutdown has cut it short first, and that was told
             self._telling[task] = False
         try:
             for observer in self._observers:
-                if task._state is PENDING:  # or an observer has cancelled it
-                    _guard(observer, task, partial(observer, task))
+                _guard(observer, task, partial(observer, task))
             self.changed(task)
         except BaseException:  # Ctrl-C: nobody has the task, and nobody will start it
             task.cancel()
             raise
         finally:
             with self._changing:
-                has_ended = self._telling.pop(task)
-            if has_ended:
+                is_cancelled = self._telling.pop(task)
+            if is_cancelled:
                 with suppress(LoopEndedError):
-                    task._backend.act(partial(self.ended, task))
+                    task._backend.act(partial(task._backend.living.cancel, task))
+
+    def defers(self, task: Task) -> bool:
+        """Whether a task is cancelled later, as its first step is being told by now."""
+        with self._changing:
+            if task in self._telling:
+                self._telling[task] = True
+                return True
+        return False
 
     def begun(self, task: Task) -> None:
         """Tell that a task begins, in its context."""
@@ -91,10 +101,6 @@ class Observers:
 
     def ended(self, task: Task) -> None:
         """Tell that a task is over, in its context if it has begun."""
-        with self._changing:
-            if task in self._telling:
-                self._telling[task] = True
-                return
         stack = self._entered.pop(task, None)
         if stack is not None:
             error = task.exception
@@ -140,6 +146,8 @@ class Observers:
         manager = observer(task)
         if manager is None:
             return
+        if not isinstance(cast("object", manager), AbstractContextManager):
+            raise TypeError(_no_manager(manager))
         manager.__enter__()
 
         def leave(
@@ -150,6 +158,13 @@ class Observers:
             _guard(observer, task, partial(manager.__exit__, kind, error, traceback))
 
         self._entered.setdefault(task, ExitStack()).push(leave)
+
+
+def _no_manager(given: object) -> str:
+    return (
+        "an observer returns a context manager or None when a task begins, not "
+        f"{type_name(given)}: one that is entered without await, as contextlib.contextmanager makes"
+    )
 
 
 def _guard(observer: TaskObserver, task: Task, act: Callable[[], object]) -> None:

@@ -19,7 +19,7 @@ from ._config import TaskConfig
 from ._function import check_call, describe, fits
 from ._phase import IMMEDIATE
 from ._record import escape
-from ._scheduler import current
+from ._scheduler import Executor, current
 from ._service import Service
 from ._task import Task
 from ._triggers import Trigger
@@ -101,7 +101,7 @@ class PeriodicTask:
         self.paused: bool = False
         self._periodic = periodic
         self._runner = runner
-        self._config = TaskConfig(key=f"periodic:{self.name}", unique=True).merge(periodic.config)
+        self._config = TaskConfig(key=f"periodic:{self.name}").merge(periodic.config)
 
     def run(self) -> Task[[], Any]:
         """Run it now, whatever clock, pause and claim say; or return the run that lives.
@@ -116,10 +116,23 @@ class PeriodicTask:
         config = scheduler.config.merge(self._config)
         token = current.set(scheduler)  # so the function can schedule, wherever this is called
         try:
-            self.last = task = scheduler._schedule(self._periodic.func, (), {}, IMMEDIATE, config)
+            return scheduler._schedule(
+                self._periodic.func,
+                (),
+                {},
+                IMMEDIATE,
+                config,
+                accept=partial(self._accept, scheduler._executor),
+            )
         finally:
             current.reset(token)
-        return task
+
+    def _accept(self, executor: Executor, task: Task) -> Task:
+        """Let a run in, or return the one that lives; the caller holds the runner's lock."""
+        last = self.last
+        if last is None or last._is_over or self._runner._closed is not None:
+            self.last = last = executor._accept(task)
+        return last
 
     def __repr__(self) -> str:
         """Show the name, and when it runs next."""

@@ -321,7 +321,7 @@ class TaskRunner(Scheduler):
             return not self._drains
         if task._is_shielded:
             return not self._cancels_shielded
-        return not (self._cancels or (self._drains and task._state is PENDING))
+        return not (self._cancels or (self._drains and not task.attempt))
 
     def _cut_living(self) -> None:
         for task in self._entered().living:
@@ -509,7 +509,7 @@ class TaskRunner(Scheduler):
 
     def _cancel(self, task: Task) -> bool:
         """Cancel a task; return whether that can take effect."""
-        effective = task._state is PENDING or task._is_async
+        effective = task._is_async or not task.attempt
         if task._lives and not task._is_on_its_way:
             self._on_loop(task._backend, partial(self._cancel_here, task))
             return effective

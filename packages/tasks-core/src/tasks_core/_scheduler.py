@@ -377,13 +377,15 @@ class TasksScheduler(Scheduler):
         if self._executor._settle is not None:
             await self._executor._settle()
 
-    def _schedule(
+    def _schedule(  # noqa: PLR0913 - what `schedule` is given, and how
         self,
         func: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         phase: Phase = IMMEDIATE,
         config: TaskConfig | None = None,
+        *,
+        accept: Callable[[Task], Task] | None = None,
     ) -> Task[Any, Any]:
         is_async = check_call(func, args, kwargs)
         config = config or self.config
@@ -393,7 +395,7 @@ class TasksScheduler(Scheduler):
         task._carried = carried
         runner._lock.acquire()
         try:
-            accepted = self._executor._accept(task)
+            accepted = self._executor._accept(task) if accept is None else accept(task)
         finally:
             runner._lock.release()
         if carried is not None and config.confirm and phase is not AFTER_RESPONSE:
@@ -574,15 +576,18 @@ class LayeredScheduler(TasksScheduler):
         """Wait until what was started has run its first step."""
         await self._request.begun()
 
-    def _schedule(
+    def _schedule(  # noqa: PLR0913 - what `schedule` is given, and how
         self,
         func: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         phase: Phase = IMMEDIATE,
         config: TaskConfig | None = None,
+        *,
+        accept: Callable[[Task], Task] | None = None,
     ) -> Task[Any, Any]:
-        return self._request._schedule(func, args, kwargs, phase, config or self.config)
+        config = config or self.config
+        return self._request._schedule(func, args, kwargs, phase, config, accept=accept)
 
     def _waiting_for(self, phase: Phase) -> tuple[Task, ...]:
         return self._request._waiting_for(phase)

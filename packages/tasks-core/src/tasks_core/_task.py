@@ -210,6 +210,8 @@ class Task(Generic[P, R_co]):
     def started(self) -> Event:
         """An event that is set when the function is called, or handed to its thread.
 
+        Of a task with a ``retry``, when that is called (contract 9.5).
+
         Raises:
             RuntimeError: Another event loop than the task's runs here.
         """
@@ -372,7 +374,7 @@ class Task(Generic[P, R_co]):
     # one writer, and a final one never changes.
 
     def _begin(self) -> None:
-        """Note that the function is being called; or that the task is being handed over."""
+        """Note that the function, or its retry, is being called; or that it is handed over."""
         current.set([self])
         self._began_at = time.monotonic()
         if self._carried is None:
@@ -477,8 +479,8 @@ class Task(Generic[P, R_co]):
 
     @property
     def _waits_for(self) -> str:
-        """What it waits for before it begins, if it has not begun."""
-        if self._state is not PENDING:
+        """What it waits for before its function is called, if it has not been."""
+        if not self._lives or (self._state is RUNNING and self.attempt):
             return ""
         if self._lane is not None and self._handle is self._lane:
             return "others of its key"

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final, Protocol
 
-from ._checks import check_text, check_zone
+from ._checks import check_text, check_zone, shown_by
+
+_LONGEST_GAP: Final = timedelta(days=2)
+"""More than any time zone has left out: Samoa a day."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -92,7 +95,7 @@ class Cron:
         tz: The time zone of the expression: a `zoneinfo.ZoneInfo`, for instance. Default: UTC.
 
     Raises:
-        TypeError: The expression is no string, or the time zone none.
+        TypeError: The expression is no string, or the time zone none, or one of pytz.
         ValueError: The expression is none.
         ImportError: cronsim is not installed.
     """
@@ -143,8 +146,10 @@ def _later(previous: datetime | None, now: datetime) -> datetime:
 
 def _on_the_wall(time: datetime, tz: tzinfo) -> datetime:
     """Return the first moment at which a clock shows a time; of one left out, the gap's end."""
-    moment = time.replace(tzinfo=tz)
-    while moment.astimezone(UTC).astimezone(tz).replace(tzinfo=None) != time:  # left out
+    latest = time + _LONGEST_GAP
+    while shown_by(tz, time) != time:  # left out
         time = time.replace(second=0) + timedelta(minutes=1)
-        moment = time.replace(tzinfo=tz)
-    return moment
+        if time > latest:
+            msg = f"a clock in the time zone {tz} shows no time up to {time}"
+            raise ValueError(msg)
+    return time.replace(tzinfo=tz)
