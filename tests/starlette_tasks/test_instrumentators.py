@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import pytest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -399,6 +400,27 @@ async def test_what_is_put_into_a_stack(wrap: Any, order: str, started: str) -> 
     assert got == [True]
 
 
+@pytest.mark.parametrize("kind", [lambda: HTTPException(404), ValueError])
+async def test_opentelemetry_that_ends_puts_back_what_it_has_found(
+    outcome: Outcome, kind: Callable[[], Exception]
+) -> None:
+    """2.7 That was before tasks were added; they are put there again as the application starts."""
+    instrumentation = pytest.importorskip("opentelemetry.instrumentation.fastapi")
+
+    async def endpoint(request: Request) -> Response:
+        outcome.schedule(get_tasks(request))
+        raise kind()
+
+    app = fastapi(routes=[Route("/", endpoint)], middleware=[Middleware(Plain)])
+    instrumentation.FastAPIInstrumentor.instrument_app(app)
+    add_tasks(app)
+    instrumentation.FastAPIInstrumentor.uninstrument_app(app)
+    for times in (1, 2):
+        async with serve(app) as server:
+            await server.request()
+        assert await outcome.seen() == FAILURE * times
+
+
 async def test_a_stack_that_is_called_by_itself() -> None:
     """2.7 One that was taken apart, and that is not the application's, has tasks, too."""
     watch = Watch()
@@ -477,6 +499,7 @@ warnings.simplefilter("ignore")
 {set_up}
 import {module}
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient

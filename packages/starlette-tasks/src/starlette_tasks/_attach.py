@@ -16,7 +16,7 @@ from starlette.websockets import WebSocketDisconnect
 from tasks_core import RunnerSettings, asgi
 from tasks_core.asgi import ApplicationTasks, ASGIApp, Receive, Scope, Send, add_again
 
-from ._outcome import mounted, watch
+from ._outcome import layers, mounted, watch, watch_again
 
 Lifespan: TypeAlias = Callable[[Starlette], AbstractAsyncContextManager[Any]]
 
@@ -51,10 +51,27 @@ def add_tasks(app: Starlette, **settings: Unpack[RunnerSettings]) -> None:
     tasks = ApplicationTasks(**settings)
     setattr(app, _TASKS, tasks)
     watch(app)
-    build = partial(_build, app, tasks, app.build_middleware_stack)
-    app.build_middleware_stack = build  # type: ignore[method-assign]
+    _put_around(app, tasks)
     router = app.router
     router.lifespan_context = _around(tasks, router.lifespan_context)
+
+
+def _put_around(app: Starlette, tasks: ApplicationTasks) -> None:
+    build = partial(_build, app, tasks, app.build_middleware_stack)
+    app.build_middleware_stack = build  # type: ignore[method-assign]
+
+
+def _put_back(app: Starlette, tasks: ApplicationTasks) -> None:
+    """Put tasks around an application again where they were taken away.
+
+    OpenTelemetry does so where it ends: it puts back what it found before tasks were added.
+    """
+    stack = app.middleware_stack
+    if stack is None or any(isinstance(one, TasksMiddleware | _Part) for one in layers(stack)):
+        return
+    watch_again(app)
+    _put_around(app, tasks)
+    app.middleware_stack = app.build_middleware_stack()
 
 
 def _check_application(app: object) -> None:
@@ -139,6 +156,7 @@ def _around(tasks: ApplicationTasks, lifespan: Lifespan) -> Lifespan:
             async with lifespan(app) as state:
                 yield state
             return
+        _put_back(app, tasks)
         async with tasks.run() as runner, lifespan(app) as state:
             tasks.started()
             try:

@@ -43,11 +43,15 @@ def watch(app: Starlette) -> None:
     Where there is no request's scheduler, so where it is served by itself, this changes nothing.
     """
     if not hasattr(app, _WATCHED):
-        setattr(app, _WATCHED, True)
-        # Public, and what instrumentation wraps too; so it is looked up now, and may be wrapped
-        # again.
-        build = partial(_build, app, app.build_middleware_stack)
-        app.build_middleware_stack = build  # type: ignore[method-assign]
+        watch_again(app)
+
+
+def watch_again(app: Starlette) -> None:
+    """See it also where what was put there has been taken away."""
+    setattr(app, _WATCHED, True)
+    # Public, and what instrumentation wraps too; so it is looked up now, and may be wrapped again.
+    build = partial(_build, app, app.build_middleware_stack)
+    app.build_middleware_stack = build  # type: ignore[method-assign]
 
 
 def mounted(routes: Iterable[object]) -> Iterator[Starlette]:
@@ -92,6 +96,15 @@ def _watch_within(outer: object, name: str) -> None:
             setattr(holder, name, RouteMiddleware(app))
     if isinstance(app, Router):
         _watch_within(app, "middleware_stack")
+
+
+def layers(app: object) -> Iterator[object]:
+    """Go through middleware, from the outermost on."""
+    for _ in range(_LAYERS):
+        if app is None:
+            return
+        yield app
+        app = _kept(app, "app")
 
 
 def _innermost(holder: object, name: str) -> tuple[object, str, Any]:
