@@ -16,7 +16,8 @@ from starlette.websockets import WebSocketDisconnect
 from tasks_core import RunnerSettings, asgi
 from tasks_core.asgi import ApplicationTasks, ASGIApp, Receive, Scope, Send, add_again
 
-from ._outcome import layers, mounted, watch, watch_again
+from ._layers import layers
+from ._outcome import mounted, watch, watch_again
 
 Lifespan: TypeAlias = Callable[[Starlette], AbstractAsyncContextManager[Any]]
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
-from functools import cached_property, partial, wraps
-from inspect import getattr_static, iscoroutinefunction, signature
-from typing import Any, Final, TypeAlias, cast
+from functools import partial, wraps
+from inspect import iscoroutinefunction
+from typing import Any, Final, TypeAlias
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException, WebSocketException
@@ -25,6 +25,8 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import Router
 from tasks_core.asgi import ASGIApp, Receive, Scope, Send, serve_route, tell_failure
 
+from ._layers import innermost
+
 Handler: TypeAlias = Callable[[Any, Any], Any]
 
 HANDLERS: Final = "starlette.exception_handlers"
@@ -32,9 +34,6 @@ HANDLERS: Final = "starlette.exception_handlers"
 
 _WATCHED: Final = "_starlette_tasks_watched"
 """The attribute of an application that is watched."""
-
-_LAYERS: Final = 32
-"""So many wrappers around a mounted application are looked through; some have no end."""
 
 
 def watch(app: Starlette) -> None:
@@ -57,7 +56,7 @@ def watch_again(app: Starlette) -> None:
 def mounted(routes: Iterable[object]) -> Iterator[Starlette]:
     """Find mounted applications, as far as they can be seen before they are called."""
     for route in routes:
-        _, _, app = _innermost(route, "app")
+        _, _, app = innermost(route, "app", _ENDS)
         if isinstance(app, Starlette):
             yield app
         yield from mounted(getattr(route, "routes", None) or [])
@@ -90,62 +89,12 @@ def _watch_routes(routes: Iterable[object]) -> None:
 
 
 def _watch_within(outer: object, name: str) -> None:
-    holder, name, app = _innermost(outer, name)
+    holder, name, app = innermost(outer, name, _ENDS)
     if holder is not outer and app is not None and not isinstance(app, Starlette | RouteMiddleware):
         with suppress(AttributeError):  # it may not be set
             setattr(holder, name, RouteMiddleware(app))
     if isinstance(app, Router):
         _watch_within(app, "middleware_stack")
-
-
-def layers(app: object) -> Iterator[object]:
-    """Go through middleware, from the outermost on."""
-    for _ in range(_LAYERS):
-        if app is None:
-            return
-        yield app
-        app = _kept(app, "app")
-
-
-def _innermost(holder: object, name: str) -> tuple[object, str, Any]:
-    """Look through middleware, most of which calls what it is around ``app``.
-
-    Returns:
-        What holds the innermost application, under which name, and that; nothing has no end.
-    """
-    for _ in range(_LAYERS):
-        app = _kept(holder, name)
-        if isinstance(app, Starlette | Router | RouteMiddleware) or not _is_asgi(_kept(app, "app")):
-            return holder, name, app
-        holder, name = app, "app"
-    return holder, name, None
-
-
-def _kept(holder: object, name: str) -> Any:  # noqa: ANN401 - whatever it is
-    """Return an attribute that is there, or nothing; what is made when it is asked for is left."""
-    try:
-        is_made = isinstance(getattr_static(holder, name), property | cached_property)
-    except AttributeError:
-        return None
-    return None if is_made else getattr(holder, name)
-
-
-def _is_asgi(app: object) -> bool:
-    """Whether it is called as ASGI applications are; others too have something called ``app``.
-
-    What is for WSGI takes two arguments, and many a function of users takes any number.
-    """
-    called = getattr(app, "__call__", None)  # noqa: B004 - to look at it
-    is_async = iscoroutinefunction(app) or iscoroutinefunction(called)
-    return _takes(app, 3) and (is_async or not (_takes(app, 2) or _takes(app, 4)))
-
-
-def _takes(app: object, number: int) -> bool:
-    try:
-        signature(cast("Callable[..., object]", app)).bind(*range(number))
-    except Exception:  # noqa: BLE001 - whatever it is, and whatever it does when it is looked at
-        return False
-    return True
 
 
 # Who wraps an ASGI application looks whether its `__call__` is a coroutine function: middleware of
@@ -165,6 +114,10 @@ class RouteMiddleware:
             watched = _WatchedScope(scope)
             watched.outer = scope
             await serve_route(self.app, watched, receive, send)
+
+
+_ENDS: Final = (Starlette, Router, RouteMiddleware)
+"""What is not looked through for an innermost application."""
 
 
 class FailureMiddleware:
