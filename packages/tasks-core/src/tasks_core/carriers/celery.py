@@ -45,8 +45,8 @@ class CeleryCarrier(Carrier):
         remedy = "CeleryCarrier(Celery('shop', broker=...))"
         check_engine("CeleryCarrier", app, Celery, what="the Celery application", remedy=remedy)
         self._app = app
-        self.name = check_text("name", name)
-        self.timeout = check_seconds("timeout", timeout)
+        self.name: str = check_text("name", name)
+        self.timeout: float = check_seconds("timeout", timeout)
 
     def carry(
         self, func: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any], /

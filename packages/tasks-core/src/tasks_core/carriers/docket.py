@@ -46,8 +46,8 @@ class DocketCarrier(Carrier):
         remedy = "DocketCarrier(Docket('shop', url=...))"
         check_engine("DocketCarrier", docket, Docket, what="a docket", remedy=remedy)
         self._docket = docket
-        self.name = check_text("name", name)
-        self.timeout = check_seconds("timeout", timeout)
+        self.name: str = check_text("name", name)
+        self.timeout: float = check_seconds("timeout", timeout)
 
     def carry(
         self, func: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any], /

@@ -39,8 +39,8 @@ class TaskiqCarrier(Carrier):
         remedy = "TaskiqCarrier(RedisStreamBroker(...))"
         check_engine("TaskiqCarrier", broker, AsyncBroker, what="a broker", remedy=remedy)
         self._broker = broker
-        self.name = check_text("name", name)
-        self.timeout = check_seconds("timeout", timeout)
+        self.name: str = check_text("name", name)
+        self.timeout: float = check_seconds("timeout", timeout)
         # Of each task the parameters that Taskiq fills in where it runs.
         self._filled_in: Final[dict[str, frozenset[str]]] = {}
 
