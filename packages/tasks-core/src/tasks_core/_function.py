@@ -131,11 +131,10 @@ def _check_any_call(func: object, args: tuple[object, ...], kwargs: Mapping[str,
             raise TypeError(_nothing_runs_it(func))
         _check_arguments(func, args, kwargs)
         return is_async(func)
-    called, _, _, is_object = shape
+    called, key, is_object = shape
     code = called.__code__
     if code.co_flags & _GENERATOR and not code.co_flags & CO_ITERABLE_COROUTINE:
         raise TypeError(_nothing_runs_it(func))
-    key = _key(shape)
     if _FITTING.get(key) is not code:
         _check_arguments(func, args, kwargs)
         _remember(key, code)
@@ -145,13 +144,13 @@ def _check_any_call(func: object, args: tuple[object, ...], kwargs: Mapping[str,
     return is_async(cast("Callable[..., object]", func))  # it may be marked as such
 
 
-_Shape: TypeAlias = tuple[FunctionType, int, Mapping[str, object], bool]
+_Shape: TypeAlias = tuple[FunctionType, tuple[object, ...], bool]
 
 
 def _find_shape(func: object, given: int, kwargs: Mapping[str, object]) -> _Shape | None:
-    """Return the function that a call ends in, with its number of arguments and their names.
+    """Return the function that a call ends in, and what decides whether the arguments fit.
 
-    That decides whether they fit, unless the signature is given in another way. And whether the
+    That is found out once for each, unless the signature is given in another way. And whether the
     function is that of a callable object.
     """
     names, is_object = kwargs, False
@@ -172,7 +171,9 @@ def _find_shape(func: object, given: int, kwargs: Mapping[str, object]) -> _Shap
         called, given = getattr(type(func), "__call__", None), given + 1  # noqa: B004 - its function
         is_object = True
     if type(called) is FunctionType and _OTHER_SIGNATURES.isdisjoint(called.__dict__):
-        return called, given, names, is_object
+        defaults, more = called.__defaults__ or (), called.__kwdefaults__ or ()
+        key = (id(called.__code__), given, len(defaults), len(more), *names)
+        return called, key, is_object
     return None
 
 
@@ -185,13 +186,6 @@ _FITTING: dict[tuple[object, ...], CodeType] = {}
 """Ways of calling functions that are known to fit, with the code that each is of."""
 
 _MOST_SHAPES = 1000
-
-
-def _key(shape: _Shape) -> tuple[object, ...]:
-    """Return what decides whether the arguments fit: it is found out once for each."""
-    called, given, names, _ = shape
-    defaults, more = called.__defaults__ or (), called.__kwdefaults__ or ()
-    return (id(called.__code__), given, len(defaults), len(more), *names)
 
 
 def _remember(key: tuple[object, ...], code: CodeType) -> None:
@@ -235,7 +229,7 @@ def _signature(func: object) -> Signature | None:
 def fits(func: object, args: tuple[object, ...]) -> bool:
     """Whether a function takes such arguments, as far as its signature can be read."""
     shape = _find_shape(func, len(args), {})
-    if shape is not None and _FITTING.get(_key(shape)) is shape[0].__code__:
+    if shape is not None and _FITTING.get(shape[1]) is shape[0].__code__:
         return True
     readable = _signature(func)
     if readable is None:
@@ -245,7 +239,7 @@ def fits(func: object, args: tuple[object, ...]) -> bool:
     except TypeError:
         return False
     if shape is not None:
-        _remember(_key(shape), shape[0].__code__)
+        _remember(shape[1], shape[0].__code__)
     return True
 
 

@@ -122,7 +122,7 @@ class PeriodicTask:
                 {},
                 IMMEDIATE,
                 config,
-                accept=partial(self._accept, scheduler._executor),
+                partial(self._accept, scheduler._executor),
             )
         finally:
             current.reset(token)

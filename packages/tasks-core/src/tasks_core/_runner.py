@@ -430,7 +430,7 @@ class TaskRunner(Scheduler):
             raise RuntimeError(msg)
         return carried
 
-    def _accept(self, task: Task, *, counts: bool = True) -> Task:
+    def _accept(self, task: Task, counts: bool = True) -> Task:  # noqa: FBT001, FBT002 - it is fast
         """Take a task in, or return the one that lives in its place; the caller holds the lock.
 
         Args:

@@ -377,14 +377,13 @@ class TasksScheduler(Scheduler):
         if self._executor._settle is not None:
             await self._executor._settle()
 
-    def _schedule(  # noqa: PLR0913 - what `schedule` is given, and how
+    def _schedule(  # noqa: PLR0913, PLR0917 - what `schedule` is given, and how; by name it is dearer
         self,
         func: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         phase: Phase = IMMEDIATE,
         config: TaskConfig | None = None,
-        *,
         accept: Callable[[Task], Task] | None = None,
     ) -> Task[Any, Any]:
         is_async = check_call(func, args, kwargs)
@@ -576,18 +575,17 @@ class LayeredScheduler(TasksScheduler):
         """Wait until what was started has run its first step."""
         await self._request.begun()
 
-    def _schedule(  # noqa: PLR0913 - what `schedule` is given, and how
+    def _schedule(  # noqa: PLR0913, PLR0917 - what `schedule` is given, and how; by name it is dearer
         self,
         func: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         phase: Phase = IMMEDIATE,
         config: TaskConfig | None = None,
-        *,
         accept: Callable[[Task], Task] | None = None,
     ) -> Task[Any, Any]:
         config = config or self.config
-        return self._request._schedule(func, args, kwargs, phase, config, accept=accept)
+        return self._request._schedule(func, args, kwargs, phase, config, accept)
 
     def _waiting_for(self, phase: Phase) -> tuple[Task, ...]:
         return self._request._waiting_for(phase)

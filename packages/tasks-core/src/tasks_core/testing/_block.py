@@ -225,7 +225,7 @@ class WatchedRunner(Executor):
         self._settle: Callable[[], Awaitable[None]] | None = None
 
     def _accept(self, task: Task) -> Task:
-        accepted = self._runner._accept(task, counts=self._counts)
+        accepted = self._runner._accept(task, self._counts)
         if accepted is task:
             self._watch.hold(task._context)
             self._waiting.note(task)
