@@ -76,7 +76,7 @@ class Host(TaskRunner):
     def lock(self) -> Lock:
         return cast("Lock", self._lock)
 
-    def _accept(self, task: Task, *, counts: bool = True) -> Task:
+    def _accept(self, task: Task, counts: bool = True) -> Task:  # noqa: FBT001, FBT002 - as there
         assert self.lock.held
         assert counts
         self.accepted.append(task)
