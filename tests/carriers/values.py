@@ -1,4 +1,4 @@
-"""Arguments of every type, of which an engine can send some: the table of the carriers' tests."""
+"""Arguments of every type, of which an engine can send some, and settings of carriers: for all."""
 
 from __future__ import annotations
 
@@ -132,3 +132,11 @@ VALUES: dict[str, Callable[[], Any]] = {
     "circle": _circle,
     "deep": _deep,
 }
+
+
+NONSENSE: list[tuple[dict[str, object], type[Exception], str]] = [
+    ({"name": 5}, TypeError, "name must be a string, not int: pass str(...) of it"),
+    ({"timeout": "x"}, TypeError, "timeout is a number of seconds, not 'x'"),
+    ({"timeout": -1}, ValueError, "timeout is a number of seconds from 0, not -1"),
+]
+"""Settings of a carrier that make no sense, and what is said of them."""

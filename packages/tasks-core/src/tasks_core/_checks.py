@@ -60,9 +60,13 @@ def check_id(value: object) -> None:
 def check_engine(carrier: str, value: object, kind: type, *, what: str, remedy: str) -> None:
     """Refuse what is not the engine of a carrier; its address, for instance."""
     if not isinstance(value, kind):
-        given = f"the class {describe(value)}" if isinstance(value, type) else type(value).__name__
-        msg = f"{carrier} takes {what}, not {given}: {remedy}"
+        msg = f"{carrier} takes {what}, not {name_kind(value)}: {remedy}"
         raise TypeError(msg)
+
+
+def name_kind(value: object) -> str:
+    """Return what a value is: a class that was given in place of what it makes is told as that."""
+    return f"the class {describe(value)}" if isinstance(value, type) else type(value).__name__
 
 
 def check_zone(name: str, value: object) -> tzinfo:

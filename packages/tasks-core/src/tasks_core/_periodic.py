@@ -14,7 +14,7 @@ from anyio import Event, sleep
 from anyio.lowlevel import checkpoint
 
 from . import _report
-from ._checks import check_callback
+from ._checks import check_callback, name_kind
 from ._config import TaskConfig
 from ._function import check_call, describe, fits
 from ._phase import IMMEDIATE
@@ -62,11 +62,9 @@ class Periodic:
         """Refuse what could only fail when its time has come (contract 10.8)."""
         _check_func(self.func)
         trigger = cast("object", self.trigger)
-        is_class = isinstance(trigger, type)
-        if is_class or not callable(getattr(trigger, "get_next_fire_time", None)):
-            given = f"the class {describe(trigger)}" if is_class else type(trigger).__name__
+        if isinstance(trigger, type) or not callable(getattr(trigger, "get_next_fire_time", None)):
             msg = (
-                f"Periodic({describe(self.func)}, ...) needs a trigger, not {given}: "
+                f"Periodic({describe(self.func)}, ...) needs a trigger, not {name_kind(trigger)}: "
                 "Every(minutes=5), or Cron('0 3 * * *')"
             )
             raise TypeError(msg)
