@@ -8,8 +8,8 @@ from collections import defaultdict
 from collections.abc import Generator
 from pathlib import Path
 
-import hypothesis  # noqa: F401  # pyright: ignore[reportUnusedImport] - see below
 import pytest
+from hypothesis import settings
 
 from tests.asgi.watching import Outcome
 from tests.conformance import table as conformance
@@ -55,8 +55,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose how servers start; have the tables made, in the process that collects the reports."""
+    """Choose how servers start, and how many cases Hypothesis tries; have the tables made.
+
+    These are made in the process that collects the reports.
+    """
     Server.forks = not config.getoption("all_servers")
+    examples = 200 if config.getoption("everything") else 50
+    settings.register_profile("tasks", settings(), max_examples=examples)
+    if not config.getoption("--hypothesis-profile"):
+        settings.load_profile("tasks")
     if hasattr(config, "workerinput"):
         return
     path: Path | None = config.getoption("conformance_table")

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, cast
 
+import django
 import pytest
 from django.conf import settings
 from django.core.asgi import get_asgi_application
@@ -29,6 +30,7 @@ if not settings.configured:
         ROOT_URLCONF=__name__,
         SECRET_KEY="-",  # noqa: S106
     )
+django.setup()
 
 SQLITE = "django.db.backends.sqlite3"
 GetResponse = Callable[[HttpRequest], HttpResponse]

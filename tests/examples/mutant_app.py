@@ -1,4 +1,4 @@
-"""The demo's application over a library that breaks one promise; MUTANT says which."""
+"""The demo's application over a library that breaks promises; MUTANTS says which."""
 
 import os
 from typing import Any
@@ -24,4 +24,5 @@ mutants: dict[str, tuple[type[Any], str, object]] = {
     "no failed requests": (TasksScheduler, "fail", fail),
     "no shields": (TaskConfig, "shielded", property(lambda _config: False)),
 }
-setattr(*mutants[os.environ["MUTANT"]])
+for mutant in os.environ["MUTANTS"].split(","):
+    setattr(*mutants[mutant])

@@ -1,11 +1,10 @@
-"""Starts the programs of examples/: in this process, or by the launcher in one of their own."""
+"""Starts the programs of examples/: in this process, or by the launcher in a forked one."""
 
 from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
+import signal
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from importlib import import_module
@@ -14,6 +13,8 @@ from typing import Any
 
 from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
+
+from tests import forked
 
 ROOT = Path(__file__).parents[2]
 GUARD = 60.0
@@ -48,25 +49,19 @@ def client(
 @contextmanager
 def launched(name: str, **environment: str) -> Generator[str]:
     """Start a program as a user does, on a free port; the address is what it says."""
-    with subprocess.Popen(
-        [sys.executable, "-u", ROOT / "examples", name, "--port", "0"],
-        encoding="utf-8",
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    ) as process:
+    command = [str(ROOT / "examples"), name, "--port", "0"]
+    with forked.read(command, ROOT, os.environ | environment) as (process, written):
         try:
-            assert process.stdout is not None
             output = ""
-            for line in process.stdout:
+            for line in written:
                 output += line
                 if address := re.search(r"running on (http://127\.0\.0\.1:[1-9]\d*)", line):
                     yield address[1]
                     break
             else:
                 raise AssertionError(f"it has ended before it listened\n{output}")
-            process.terminate()
-            rest, _ = process.communicate(timeout=GUARD)
-            assert "Application shutdown complete" in rest, output + rest
+            process.send_signal(signal.SIGTERM)
+            output += written.read()
+            assert "Application shutdown complete" in output
         finally:
-            process.kill()
+            process.send_signal(signal.SIGKILL)

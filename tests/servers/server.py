@@ -15,7 +15,7 @@ from select import select
 from threading import Condition, Thread
 from typing import ClassVar, Final, Self
 
-from tests.servers.forked import ForkedProcess
+from tests.forked import ForkedProcess
 
 GUARD: Final = 60.0
 """Seconds after which a test gives up. Nothing sleeps for a number of seconds."""

@@ -42,7 +42,7 @@ class Load:
 
 
 FULL: Final = Load(seconds=60, clients=200, in_flight=100_000, blocking=1_000, requests=20_000)
-SMOKE: Final = Load(seconds=1, clients=20, in_flight=1_000, blocking=100, requests=500)
+SMOKE: Final = Load(seconds=0.5, clients=10, in_flight=500, blocking=100, requests=200)
 
 
 class Soaked:

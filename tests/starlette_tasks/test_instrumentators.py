@@ -5,8 +5,7 @@ What patches whole modules runs in a process of its own, so that other tests do 
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
@@ -27,6 +26,7 @@ from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 from starlette_tasks import Task, add_tasks, current_tasks, get_tasks
 
+from tests import forked
 from tests.asgi.pairs import in_pairs
 from tests.asgi.watching import FAILURE, IN_ORDER, SUCCESS, Outcome, Watch
 from tests.conformance.cases import finish
@@ -611,13 +611,11 @@ print(sum(span.kind.name == "SERVER" for span in exporter.get_finished_spans()))
 """
 
 
-def run(**parts: str) -> list[str]:
+def run(folder: Path, **parts: str) -> list[str]:
     """Run the program with its parts; return what it prints."""
-    program = PROGRAM.format(**{"late": "", **parts})
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    program = folder / "program.py"
+    program.write_text(PROGRAM.format(**{"late": "", **parts}), encoding="utf-8")
+    return forked.run([str(program)], ROOT, {**os.environ}).splitlines()
 
 
 NAMES: Mapping[str, str] = {"fastapi": "FastAPI", "starlette.applications": "Starlette"}
@@ -626,7 +624,7 @@ NAMES: Mapping[str, str] = {"fastapi": "FastAPI", "starlette.applications": "Sta
 @pytest.mark.parametrize(
     ("module", "when"), [("fastapi", "before"), ("starlette.applications", "after")]
 )
-def test_sentry(module: str, when: str) -> None:
+def test_sentry(module: str, when: str, tmp_path: Path) -> None:
     """1.6, 2.7 Sentry's integrations have a transaction for each request, and an event a crash."""
     pytest.importorskip("sentry_sdk")
     pytest.importorskip(module)
@@ -634,6 +632,7 @@ def test_sentry(module: str, when: str) -> None:
     integration = module.partition(".")[0]
     kind = {"FastAPI": "FastApi"}.get(name, name)
     said = run(
+        tmp_path,
         set_up=SENTRY.format(integration=integration, name=kind)
         + ("set_up()" if when == "before" else ""),
         late="set_up()" if when == "after" else "",
@@ -645,12 +644,13 @@ def test_sentry(module: str, when: str) -> None:
 
 
 @pytest.mark.parametrize("module", NAMES)
-def test_opentelemetry_for_all_applications(module: str) -> None:
+def test_opentelemetry_for_all_applications(module: str, tmp_path: Path) -> None:
     """1.6, 2.7 OpenTelemetry puts an application class of its own in the place of others'."""
     name = NAMES[module]
     pytest.importorskip(f"opentelemetry.instrumentation.{name.lower()}")
     pytest.importorskip(module)
     said = run(
+        tmp_path,
         set_up=OPENTELEMETRY.format(module=name.lower(), name=name),
         module=module,
         name=name,

@@ -271,5 +271,5 @@ def at(request: TasksScheduler, phase: Phase) -> PhaseScheduler:
     return request.after_route if phase is Phase.AFTER_ROUTE else request.after_response
 
 
-Keys.TestCase.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)
+Keys.TestCase.settings = settings(stateful_step_count=25, deadline=None)
 TestKeys = Keys.TestCase

@@ -285,5 +285,5 @@ async def _over(task: Task) -> None:
             await task.wait()
 
 
-Requests.TestCase.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)
+Requests.TestCase.settings = settings(stateful_step_count=25, deadline=None)
 TestRequests = Requests.TestCase

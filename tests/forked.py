@@ -11,11 +11,14 @@ import os
 import runpy
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
-from multiprocessing import get_context
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from typing import BinaryIO, TextIO, TypeAlias
 from unittest.mock import patch
 
 
@@ -30,6 +33,7 @@ def _server() -> ForkServerContext:
             "key_value.aio.stores.redis",
             "sqlalchemy.ext.asyncio",
             "starlette.middleware.sessions",
+            "starlette.testclient",
             "trio",
             "uvicorn.main",
             "uvicorn.lifespan.on",
@@ -40,10 +44,16 @@ def _server() -> ForkServerContext:
     return context
 
 
-def _run(command: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path) -> None:
+Output: TypeAlias = "Path | Connection[str, str]"
+"""Where a process writes: a file, or what another process reads."""
+
+
+def _run(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str], output: Output
+) -> None:
     os.setsid()
-    with Path(os.devnull).open("rb") as nothing, log.open("wb") as output:
-        for number, file in enumerate((nothing, output, output)):
+    with Path(os.devnull).open("rb") as nothing, _opened(output) as written:
+        for number, file in enumerate((nothing, written, written)):
             os.dup2(file.fileno(), number)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 - which `multiprocessing` closed
     os.chdir(folder)
@@ -51,25 +61,37 @@ def _run(command: Sequence[str], folder: Path, environment: Mapping[str, str], l
     os.environ.update(environment)
     sys.argv[:] = command
     sys.path[:0] = [str(folder), *environment.get("PYTHONPATH", "").split(os.pathsep)]
-    if command[0] == "hypercorn":
+    program = command[0]
+    if program == "hypercorn":
         patch("hypercorn.run.get_context", return_value=get_context("fork")).start()
-    runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+    if os.sep in program:
+        runpy.run_path(program, run_name="__main__")
+    else:
+        runpy.run_module(program, run_name="__main__", alter_sys=True)
+
+
+def _opened(output: Output) -> BinaryIO | Connection[str, str]:
+    return output.open("wb") if isinstance(output, Path) else output
 
 
 class ForkedProcess:
     """A process of ``python -m command`` in a session of its own, as `subprocess.Popen` is one.
 
     Args:
-        command: A module and its arguments.
+        command: A module, or a path with a program, and its arguments.
         folder: Where it runs, and finds modules.
         environment: All of its environment.
-        log: Where it writes.
+        output: Where it writes.
     """
 
     def __init__(
-        self, command: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path
+        self,
+        command: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        output: Output,
     ) -> None:
-        self._process = _server().Process(target=_run, args=(command, folder, environment, log))
+        self._process = _server().Process(target=_run, args=(command, folder, environment, output))
         self._process.start()
 
     @property
@@ -82,17 +104,43 @@ class ForkedProcess:
         """Return how it has ended, if it has."""
         return self._process.exitcode
 
-    def wait(self, timeout: float) -> None:
-        """Wait until it has ended.
+    def wait(self, timeout: float) -> int:
+        """Wait until it has ended, and return how.
 
         Raises:
             subprocess.TimeoutExpired: It has not in time.
         """
         self._process.join(timeout)
-        if self.poll() is None:
+        code = self.poll()
+        if code is None:
             raise subprocess.TimeoutExpired(str(self._process), timeout)
+        return code
 
     def send_signal(self, number: int) -> None:
         """Send it a signal, unless it has ended."""
         if self.poll() is None:
             os.kill(self.pid, number)
+
+
+@contextmanager
+def read(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str]
+) -> Generator[tuple[ForkedProcess, TextIO]]:
+    """Start such a process; give it, and what it writes."""
+    ours, its = Pipe(duplex=False)
+    with ours, os.fdopen(os.dup(ours.fileno()), encoding="utf-8") as written:
+        with its:
+            process = ForkedProcess(command, folder, environment, its)
+        yield process, written
+
+
+def run(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> str:
+    """Run such a process to its end, and return what it has written.
+
+    Raises:
+        AssertionError: It ended with an error.
+    """
+    with read(command, folder, environment) as (process, written):
+        said = written.read()
+        assert process.wait(60) == 0, said
+    return said
