@@ -580,6 +580,56 @@ async def test_who_blocks_others_is_cancelled() -> None:
         assert states(*made) == ["running", "cancelled", "running", "running"]
 
 
+@pytest.mark.parametrize("sync", [False, True])
+async def test_who_waits_for_one_of_its_own_key_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    sync: bool,  # noqa: FBT001
+) -> None:
+    """9.10 With `limit=1` neither ends; the log says why."""
+    monkeypatch.setattr("tasks_core._runner.WARN_EVERY", 0)
+
+    async def waits() -> None:
+        await serially.task(name="second").schedule(checkpoint).wait()
+
+    def waits_in_a_thread() -> None:
+        from_thread.run(waits)
+
+    async with open_guarded() as runner:
+        serially = runner.task(key="invoices", limit=1)
+        task = serially.schedule(waits_in_a_thread if sync else waits)
+        with anyio.fail_after(GUARD):
+            while not caplog.records:
+                await anyio.wait_all_tasks_blocked()
+        (second,) = (one for one in runner.registry.living() if one is not task)
+        second.cancel()
+        await over(task, second)
+    said = caplog.records[0].getMessage()
+    assert said.startswith("Task second (id=")
+    assert "within a task of its key, and has no turn until one of these ends: with limit=1" in said
+
+
+async def test_who_waits_for_one_of_another_key_is_not_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """9.10 That one has its turn in time, whoever waits for it."""
+    monkeypatch.setattr("tasks_core._runner.WARN_EVERY", 0)
+    gate = Gate()
+
+    async def waits(task: Task) -> None:
+        await task.wait()
+
+    async with open_guarded() as runner:
+        serially = runner.task(key="invoices", limit=1)
+        serially.schedule(gate, 1)
+        second = serially.schedule(checkpoint)
+        waiting = runner.task(key="others", limit=1).schedule(waits, second)
+        await anyio.wait_all_tasks_blocked()
+        gate.open(1)
+        await over(second, waiting)
+    assert not caplog.records
+
+
 async def test_a_task_without_a_limit_counts_and_does_not_wait() -> None:
     """9.10 Who sets none is not bounded, but is one of those that run."""
     work = Gate()

@@ -57,14 +57,20 @@ def generator_returned(task: Task) -> None:
 
 
 def waited_for_within(task: Task, seconds: float) -> None:
-    """Log that a task is waited for by its own request, which may never end so (contract 2.6)."""
+    """Log that a task is waited for by what it waits for: neither may ever end (2.6, 9.10)."""
+    if task._waits_for_phase:
+        why = (
+            f"its request, and waits for that itself, to begin in {task.phase}: a route that waits "
+            "for it never ends. Schedule it at once, by tasks.schedule, or do not wait"
+        )
+    else:
+        why = (
+            "a task of its key, and has no turn until one of these ends: with limit=1 neither "
+            "does. Give it a key of its own, or do not wait"
+        )
     _log(
         logging.WARNING,
-        lambda: (
-            f"Task {_identify(task)} has been waited for for {seconds:.0f} s within its request, "
-            f"and waits for that itself, to begin in {task.phase}: a route that waits for it never "
-            "ends. Schedule it at once, by tasks.schedule, or do not wait"
-        ),
+        lambda: f"Task {_identify(task)} has been waited for for {seconds:.0f} s within {why}",
         task,
     )
 

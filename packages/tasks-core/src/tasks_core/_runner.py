@@ -44,7 +44,7 @@ from ._scheduler import PhaseScheduler, Scheduler, TasksScheduler, current
 from ._service import Service
 from ._settings import RunnerSettings, Settings
 from ._state import PENDING
-from ._task import Task
+from ._task import Task, task_here
 
 WARN_EVERY: Final = 10.0
 """Seconds between two warnings of a shutdown that waits (contract 5.2)."""
@@ -275,12 +275,11 @@ class TaskRunner(Scheduler):
                 await self._records.flush()
 
     async def _wait_within(self, task: Task) -> None:
-        """Wait for a task, and say so, if its own request waits for it here (contract 2.6)."""
-        tasks = current.get(None)
-        if isinstance(tasks, TasksScheduler) and task in tasks._waiting_for(task.phase):
+        """Wait for a task, and say so, if it waits for who waits for it here (2.6, 9.10)."""
+        if _is_held_up_here(task):
             with move_on_after(WARN_EVERY) as waiting:
                 await task._until_over()
-            if waiting.cancelled_caught and task in tasks._waiting_for(task.phase):
+            if waiting.cancelled_caught and _is_held_up_here(task):
                 _report.waited_for_within(task, WARN_EVERY)
 
     async def _until_idle(self, deadline: float) -> None:
@@ -573,6 +572,14 @@ class TaskRunner(Scheduler):
             task._skip(why)
             task._backend.living.end(task)
             _report.skipped(task, why.value, level)
+
+
+def _is_held_up_here(task: Task) -> bool:
+    """Whether a task cannot begin before what runs here ends: its request, or one of its key."""
+    tasks, lane = current.get(None), task._lane
+    if isinstance(tasks, TasksScheduler) and task in tasks._waiting_for(task.phase):
+        return True
+    return lane is not None and task._handle is lane and task_here() in lane.running
 
 
 _open: WeakSet[TaskRunner] = WeakSet()

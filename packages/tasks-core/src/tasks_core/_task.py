@@ -230,7 +230,8 @@ class Task(Generic[P, R_co]):
         what `anyio.lowlevel.current_token()` was on the event loop.
 
         A route cannot wait for a later phase of its own request, which begins when the route has
-        ended: that is logged after 10 s.
+        ended; nor can a task, within its `limit`, for one of its own key which has no turn. Both
+        are logged after 10 s.
 
         Raises:
             Exception: What the function raised.
@@ -239,7 +240,7 @@ class Task(Generic[P, R_co]):
             TaskHandedOver: An engine has it: `TasksScheduler.status` asks what becomes of it.
             RuntimeError: Another event loop than the task's runs here.
         """
-        if self._ended_at is None and self._handle is None and self.phase is not IMMEDIATE:
+        if self._state is PENDING and self._ended_at is None:
             await self._runner._wait_within(self)
         await self._until_over()
         try:
@@ -610,10 +611,15 @@ def current_task() -> Task:
         NoCurrentTaskError: No task is running here; or one that has left this running has failed,
             or was handed over to an engine, which works in this process.
     """
-    try:
-        return current.get(_NOBODY)[0]
-    except IndexError:
-        raise NoCurrentTaskError from None
+    here = task_here()
+    if here is None:
+        raise NoCurrentTaskError
+    return here
+
+
+def task_here() -> Task | None:
+    """Return the task that is running here, if one is."""
+    return next(iter(current.get(_NOBODY)), None)
 
 
 def forget_here(task: Task) -> None:
