@@ -74,7 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(servers.Table(path))
 
 
-ADAPTERS = {"fastapi_tasks", "litestar_tasks", "starlette_tasks"}
+OF_ADAPTERS = {"fastapi_tasks", "litestar_tasks", "starlette_tasks", "testing_kit", "where"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -88,7 +88,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     cases: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
         if (
-            item.path.parent.name in ADAPTERS
+            item.path.parent.name in OF_ADAPTERS
             and isinstance(item, pytest.Function)
             and hasattr(item, "callspec")
             and item.callspec.params.get("anyio_backend") == "trio"
