@@ -44,7 +44,7 @@ from tasks_core import (
     current_task,
 )
 from tasks_core import _runner as runner_module
-from tasks_core._scheduler import LayeredScheduler
+from tasks_core._layer import LayeredScheduler
 from tasks_core.asgi import Message, Receive, Scope, Send, TasksMiddleware
 from tasks_core.testing import drain, inline, record
 

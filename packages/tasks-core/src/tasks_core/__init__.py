@@ -25,7 +25,10 @@ The map, in the order of who may know whom; each module knows only those before 
     _triggers              when a periodic task runs
     _attempts              calling the function with a timeout, or again
     _execution             one task from its first step to its last
+    _scheduling            what schedulers have in common, and what they hand tasks to
+    _phase_scheduler       one phase of a request, with settings
     _scheduler             one request's view: schedule, reach the phases
+    _layer                 the same, as a mounted application has it
     _periodic              tasks that run by the clock
     _settings              what can be set for a runner
     _everywhere            a task by its id, wherever it runs
@@ -59,11 +62,13 @@ from ._exceptions import (
 from ._observers import TaskObserver, Updates
 from ._periodic import Claim, Periodic, PeriodicTask
 from ._phase import Phase
+from ._phase_scheduler import PhaseScheduler
 from ._record import Progress, TaskRecord
 from ._records import RecordStore
 from ._registry import TaskRegistry
 from ._runner import TaskRunner
-from ._scheduler import PhaseScheduler, Scheduler, TasksScheduler, current_tasks
+from ._scheduler import TasksScheduler, current_tasks
+from ._scheduling import Scheduler
 from ._settings import RunnerSettings
 from ._state import TaskState
 from ._task import Task, current_task

@@ -13,9 +13,10 @@ from anyio import CancelScope
 from . import _report
 from ._config import TaskConfig
 from ._exceptions import Missing, MountedSettingsError, TasksUninitializedError
+from ._layer import LayeredScheduler
 from ._request import KEY, LAYER, ASGIApp, Message, Receive, Scope, Send, serve
 from ._runner import TaskRunner
-from ._scheduler import LayeredScheduler, TasksScheduler, current, found
+from ._scheduler import TasksScheduler, current, found
 from ._settings import RunnerSettings, Settings
 
 REFUSALS: Final = (

@@ -19,7 +19,8 @@ from ._config import TaskConfig
 from ._function import check_call, describe, fits
 from ._phase import IMMEDIATE
 from ._record import escape
-from ._scheduler import Executor, current
+from ._scheduler import current
+from ._scheduling import Executor
 from ._service import Service
 from ._task import Task
 from ._triggers import Trigger

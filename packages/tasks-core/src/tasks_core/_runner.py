@@ -37,10 +37,12 @@ from ._lanes import Lane, Lanes
 from ._observers import Observers
 from ._periodic import make_periodic
 from ._phase import AFTER_RESPONSE
+from ._phase_scheduler import PhaseScheduler
 from ._record import calendar, escape
 from ._records import Records
 from ._registry import TaskRegistry
-from ._scheduler import PhaseScheduler, Scheduler, TasksScheduler, current
+from ._scheduler import TasksScheduler, current
+from ._scheduling import Scheduler
 from ._service import Service
 from ._settings import RunnerSettings, Settings
 from ._state import PENDING

@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    ParamSpec,
-    Protocol,
-    Self,
-    TypeAlias,
-    TypeVar,
-    Unpack,
-    overload,
-)
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from . import _report
 from ._carrier import TaskStatus
@@ -26,8 +15,10 @@ from ._config import TaskConfig, TaskSettings
 from ._exceptions import Closed, Missing, RunnerClosedError, Skipped, TasksUninitializedError
 from ._function import check_call, describe
 from ._phase import AFTER_RESPONSE, AFTER_ROUTE, IMMEDIATE, Phase
+from ._phase_scheduler import PhaseScheduler
 from ._record import escape
 from ._registry import TaskRegistry
+from ._scheduling import Executor, Scheduler, watching
 from ._task import Task
 
 if TYPE_CHECKING:
@@ -36,91 +27,6 @@ if TYPE_CHECKING:
     from ._backend import Backend
     from ._periodic import PeriodicTask
     from ._runner import TaskRunner
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-class Scheduler(ABC):
-    """Schedules tasks: `TasksScheduler`, `PhaseScheduler` and `TaskRunner` do."""
-
-    __slots__ = ()
-
-    # Of coroutine functions, not of all that return something awaitable: where a signature holds
-    # `Any`, both overloads would fit then, and mypy would lose the result without a word. What
-    # other functions return is awaited by the types of `Task.wait`.
-    @overload
-    def schedule(
-        self, func: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Task[P, R]: ...
-    @overload
-    def schedule(
-        self, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Task[P, R]: ...
-    def schedule(
-        self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Task[P, Any]:
-        """Run ``func(*args, **kwargs)`` when its time has come: at once, or when its phase begins.
-
-        Async functions run on the event loop, sync ones in a worker thread, in a copy of the
-        current context. May be called from any thread; never blocks. Into a phase that has begun
-        the task is scheduled at once (contract 1.5).
-
-        Returns:
-            The task, as a handle: see `Task`.
-
-        Raises:
-            TypeError: It could never run (contract 2.2).
-            RunnerClosedError: The application has shut down (contract 5.4).
-            BacklogFullError: As many of its key wait as its ``backlog`` allows (contract 9.11).
-            RuntimeError: It could not be handed over as it is to be (contract 8.3, 8.8).
-        """
-        return self._schedule(func, args, kwargs)
-
-    @abstractmethod
-    def task(self, **settings: Unpack[TaskSettings]) -> PhaseScheduler:
-        """Return a configured way to schedule, which can be kept and used again (contract 3.4).
-
-        See `TaskConfig` for the settings; those left out stay as they are.
-
-        Raises:
-            TypeError: A setting is of the wrong type.
-            ValueError: A setting is out of its range, or has no meaning in the phase.
-        """
-
-    @abstractmethod
-    def _schedule(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Task[Any, Any]:
-        """Make the task that `schedule` returns."""
-
-
-class Executor(Protocol):
-    """What a scheduler hands its tasks to: its `TaskRunner`, or what a test puts before that."""
-
-    _settle: Callable[[], Awaitable[None]] | None
-
-    def _accept(self, task: Task) -> Task: ...
-    def _start(self, tasks: Sequence[Task]) -> None: ...
-    def _skip(self, task: Task, why: Skipped, level: int) -> None: ...
-    async def _begun(self, backend: Backend) -> None: ...
-
-
-See: TypeAlias = "Callable[[TaskRunner], Executor]"
-
-
-class _Watching:
-    """What stands between new schedulers and their runners; `tasks_core.testing` sets it."""
-
-    def __init__(self) -> None:
-        self.here = ContextVar[See]("tasks_core.watching")
-        """In a context, and in those that are copied from it."""
-        self.elsewhere: See | None = None
-        """In all other contexts."""
-
-
-watching = _Watching()
-
 
 _NONE: frozenset[Task] = frozenset()
 
@@ -545,93 +451,6 @@ def _on_success(task: Task) -> bool:
 
 def _on_failure(task: Task) -> bool:
     return task.config.run_on == "failure"
-
-
-class LayeredScheduler(TasksScheduler):
-    """A request's scheduler as a mounted application has it: with that one's settings over it.
-
-    Args:
-        request: The request's scheduler.
-        config: The settings of the mounted application.
-    """
-
-    __slots__ = ("_request",)
-
-    def __init__(self, request: TasksScheduler, config: TaskConfig) -> None:
-        self._request = request
-        self._runner = request._runner
-        self._open = 0
-        self.config = request.config.merge(config)
-
-    def reach(self, phase: Phase, *, failed: bool = False) -> None:
-        """Let a phase begin."""
-        self._request.reach(phase, failed=failed)
-
-    def fail(self) -> None:
-        """Say that the request has failed."""
-        self._request.fail()
-
-    async def begun(self) -> None:
-        """Wait until what was started has run its first step."""
-        await self._request.begun()
-
-    def _schedule(  # noqa: PLR0913, PLR0917 - what `schedule` is given, and how; by name it is dearer
-        self,
-        func: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        phase: Phase = IMMEDIATE,
-        config: TaskConfig | None = None,
-        accept: Callable[[Task], Task] | None = None,
-    ) -> Task[Any, Any]:
-        config = config or self.config
-        return self._request._schedule(func, args, kwargs, phase, config, accept)
-
-    def _waiting_for(self, phase: Phase) -> tuple[Task, ...]:
-        return self._request._waiting_for(phase)
-
-    def __repr__(self) -> str:
-        """Show the request's."""
-        return repr(self._request)
-
-
-class PhaseScheduler(Scheduler):
-    """Schedules tasks for one phase of a request, with settings.
-
-    Attributes:
-        phase: The phase.
-        config: The settings of the tasks that it schedules, all layers merged.
-    """
-
-    __slots__ = ("_scheduler", "config", "phase")
-
-    def __init__(self, scheduler: TasksScheduler, phase: Phase, config: TaskConfig) -> None:
-        """Made by `TasksScheduler`, not by users."""
-        self._scheduler = scheduler
-        self.phase: Phase = phase
-        self.config: TaskConfig = config
-
-    @property
-    def scheduled(self) -> tuple[Task, ...]:
-        """The request's tasks that wait for this phase, in order; none once it has begun."""
-        return self._scheduler._waiting_for(self.phase)
-
-    def task(self, **settings: Unpack[TaskSettings]) -> PhaseScheduler:
-        """Return the same phase with these settings over the present ones (contract 3.4)."""
-        config = self.config._override(settings)
-        if settings.get("confirm") and self.phase is AFTER_RESPONSE:
-            msg = "confirm=True is not for after_response: the response has left. Take after_route."
-            raise ValueError(msg)
-        return PhaseScheduler(self._scheduler, self.phase, config)
-
-    def _schedule(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Task[Any, Any]:
-        return self._scheduler._schedule(func, args, kwargs, self.phase, self.config)
-
-    def __repr__(self) -> str:
-        """Show the phase and the settings."""
-        return f"<PhaseScheduler phase={self.phase} config={self.config}>"
 
 
 # The scheduler of what is being served; or why it has none.

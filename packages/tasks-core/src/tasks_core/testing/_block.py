@@ -14,7 +14,7 @@ from typing import Self
 from tasks_core._backend import Backend
 from tasks_core._exceptions import Skipped
 from tasks_core._runner import TaskRunner
-from tasks_core._scheduler import Executor, See, watching
+from tasks_core._scheduling import Executor, See, watching
 from tasks_core._task import Task
 
 from ._wait import Waiting

@@ -8,7 +8,7 @@ from traceback import format_exception
 from tasks_core._backend import Backend
 from tasks_core._record import escape
 from tasks_core._runner import TaskRunner
-from tasks_core._scheduler import Executor
+from tasks_core._scheduling import Executor
 from tasks_core._task import Task
 
 from ._block import Block, Watch, WatchedRunner

@@ -11,7 +11,7 @@ from tasks_core._exceptions import Skipped
 from tasks_core._function import check_call
 from tasks_core._phase import AFTER_RESPONSE, AFTER_ROUTE, IMMEDIATE, Phase
 from tasks_core._runner import TaskRunner
-from tasks_core._scheduler import Executor
+from tasks_core._scheduling import Executor
 from tasks_core._task import Task
 
 from ._block import Block, Watch, WatchedRunner

@@ -1,0 +1,59 @@
+"""A request's scheduler as a mounted application has it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ._config import TaskConfig
+from ._phase import IMMEDIATE, Phase
+from ._scheduler import TasksScheduler
+from ._task import Task
+
+
+class LayeredScheduler(TasksScheduler):
+    """A request's scheduler as a mounted application has it: with that one's settings over it.
+
+    Args:
+        request: The request's scheduler.
+        config: The settings of the mounted application.
+    """
+
+    __slots__ = ("_request",)
+
+    def __init__(self, request: TasksScheduler, config: TaskConfig) -> None:
+        self._request = request
+        self._runner = request._runner
+        self._open = 0
+        self.config = request.config.merge(config)
+
+    def reach(self, phase: Phase, *, failed: bool = False) -> None:
+        """Let a phase begin."""
+        self._request.reach(phase, failed=failed)
+
+    def fail(self) -> None:
+        """Say that the request has failed."""
+        self._request.fail()
+
+    async def begun(self) -> None:
+        """Wait until what was started has run its first step."""
+        await self._request.begun()
+
+    def _schedule(  # noqa: PLR0913, PLR0917 - what `schedule` is given, and how; by name it is dearer
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        phase: Phase = IMMEDIATE,
+        config: TaskConfig | None = None,
+        accept: Callable[[Task], Task] | None = None,
+    ) -> Task[Any, Any]:
+        config = config or self.config
+        return self._request._schedule(func, args, kwargs, phase, config, accept)
+
+    def _waiting_for(self, phase: Phase) -> tuple[Task, ...]:
+        return self._request._waiting_for(phase)
+
+    def __repr__(self) -> str:
+        """Show the request's."""
+        return repr(self._request)
