@@ -255,6 +255,64 @@ async def test_an_exception_within_a_route_is_no_failure(
         await plan.assert_success()
 
 
+def raise_again(error: LookupError) -> None:
+    raise error
+
+
+def raise_another_from(error: LookupError) -> None:
+    raise Refused from error
+
+
+def raise_another(_: LookupError) -> None:
+    raise Refused
+
+
+def raise_a_group(error: LookupError) -> None:
+    raise ExceptionGroup("", [ValueError(), error])
+
+
+RAISES = [raise_again, raise_another_from, raise_another, raise_a_group]
+
+
+@each_route
+@pytest.mark.parametrize("raises", RAISES)
+async def test_what_is_scheduled_while_the_failure_is_handled(
+    harness: Harness, route_kind: RouteKind, raises: Callable[[LookupError], None]
+) -> None:
+    """1.6 Who schedules where an exception is handled knows that the request fails by it."""
+    plan = Plan()
+
+    def route(tasks: TasksScheduler) -> None:
+        try:
+            raise LookupError  # noqa: TRY301 - this is what it is about
+        except LookupError as error:
+            plan.schedule(tasks)
+            raises(error)
+
+    async with serve(build(harness, route_kind(route))) as server:
+        await server.request()
+        await plan.assert_outcome(None, "failure", "always")
+
+
+@each_route
+async def test_what_is_scheduled_while_something_else_is_handled(
+    harness: Harness, route_kind: RouteKind
+) -> None:
+    """1.6 That the request fails later, by another exception, nobody knows there."""
+    plan = Plan()
+
+    def route(tasks: TasksScheduler) -> None:
+        try:
+            raise LookupError  # noqa: TRY301 - this is what it is about
+        except LookupError:
+            plan.schedule(tasks)
+        raise Refused
+
+    async with serve(build(harness, route_kind(route))) as server:
+        await server.request()
+        await plan.assert_failure()
+
+
 @each_failure
 async def test_an_error_in_mid_stream_is_a_failure(harness: Harness, failure: Failure) -> None:
     """1.6 A response that raises while it streams fails the request: what comes after it knows."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, WebSocket
-from fastapi_tasks import Task, Tasks, TasksScheduler, add_tasks, current_tasks
+from fastapi_tasks import Task, Tasks, TasksScheduler, TaskState, add_tasks, current_tasks
 
 from tests.asgi.watching import FAILURE, IN_ORDER, SUCCESS, Outcome, Watch
 from tests.conformance.cases import async_function, finish
@@ -250,6 +250,58 @@ async def test_a_dependency_sees_what_the_route_raises(app: FastAPI, scope: Scop
     async with serve(app) as server:
         assert (await server.request()).status == 404
         assert await outcome.seen() == FAILURE
+
+
+def exiting(made: list[Task]) -> Any:
+    async def dependency(tasks: Tasks) -> AsyncGenerator[None]:
+        later = tasks.after_response
+        try:
+            yield
+        except LookupError:
+            made.append(later.task(name="except").schedule(len, ""))
+            raise
+        finally:
+            made.append(later.task(name="finally").schedule(len, ""))
+
+    return dependency
+
+
+def exiting_in_a_thread(made: list[Task]) -> Any:
+    def dependency(tasks: Tasks) -> Generator[None]:
+        later = tasks.after_response
+        try:
+            yield
+        except LookupError as error:
+            made.append(later.task(name="except").schedule(len, ""))
+            raise HTTPException(404) from error
+        finally:
+            made.append(later.task(name="finally").schedule(len, ""))
+
+    return dependency
+
+
+@each_scope
+@pytest.mark.parametrize("kind", [exiting, exiting_in_a_thread])
+@pytest.mark.parametrize("fails", [False, True])
+async def test_the_exit_of_a_dependency_knows_the_outcome(
+    app: FastAPI,
+    kind: Callable[[list[Task]], Any],
+    scope: Scope | None,
+    fails: bool,  # noqa: FBT001
+) -> None:
+    """1.5, 1.6 What it schedules runs, whether the route has raised or not."""
+    made: list[Task] = []
+
+    @app.get("/")
+    async def route(_: Annotated[None, Depends(kind(made), scope=scope)]) -> None:
+        if fails:
+            raise LookupError
+
+    async with serve(app) as server:
+        await server.request()
+        await finish(made)
+    assert [task.name for task in made] == (["except", "finally"] if fails else ["finally"])
+    assert {task.state for task in made} == {TaskState.SUCCEEDED}
 
 
 async def test_a_dependency_that_refuses(app: FastAPI) -> None:

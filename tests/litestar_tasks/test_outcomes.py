@@ -35,7 +35,15 @@ from litestar.middleware import (
 from litestar.params import FromQuery
 from litestar.response import File, Redirect, Stream
 from litestar.testing import TestClient
-from litestar_tasks import TaskConfig, Tasks, TasksPlugin, TasksScheduler, current_tasks
+from litestar_tasks import (
+    Task,
+    TaskConfig,
+    Tasks,
+    TasksPlugin,
+    TasksScheduler,
+    TaskState,
+    current_tasks,
+)
 from litestar_tasks.testing import drain
 from tasks_core.asgi import TasksMiddleware, get_scheduler
 
@@ -72,7 +80,7 @@ from tests.asgi.endings import (
 )
 from tests.asgi.pairs import in_pairs
 from tests.asgi.watching import FAILURE, IN_ORDER, SUCCESS, Outcome, Watch
-from tests.conformance.cases import async_function
+from tests.conformance.cases import async_function, finish
 from tests.conformance.driver import serve
 
 # Trio says so of each body that a client or a timeout has cut off.
@@ -374,6 +382,47 @@ async def test_what_a_handler_or_a_dependency_raises(
 async def test_a_request_that_succeeds(outcome: Outcome, place: Place) -> None:
     """1.6 Where nothing raises, in the same places, it is a success."""
     assert await ask(layered(partial(place, outcome, returns), "app"), outcome) == SUCCESS
+
+
+@pytest.mark.parametrize("sync", [False, True])
+@pytest.mark.parametrize("fails", [False, True])
+async def test_the_exit_of_a_dependency_knows_the_outcome(*, sync: bool, fails: bool) -> None:
+    """1.5, 1.6 What it schedules runs, whether the handler has raised or not."""
+    made: list[Task] = []
+
+    def schedule(name: str) -> None:
+        made.append(current_tasks().after_response.task(name=name).schedule(len, ""))
+
+    async def exits() -> AsyncGenerator[int, None]:
+        try:
+            yield 1
+        except LookupError:
+            schedule("except")
+            raise
+        finally:
+            schedule("finally")
+
+    def exits_in_a_thread() -> Generator[int, None, None]:
+        try:
+            yield 1
+        except LookupError:
+            schedule("except")
+            raise
+        finally:
+            schedule("finally")
+
+    @get("/", dependencies={"needed": Provide(exits_in_a_thread if sync else exits)})
+    async def handler(needed: NamedDependency[int]) -> int:
+        if fails:
+            raise LookupError
+        return needed
+
+    app: Any = Litestar([handler], plugins=[TasksPlugin()], logging_config=None)
+    async with serve(app) as server:
+        await server.request()
+        await finish(made)
+    assert [task.name for task in made] == (["except", "finally"] if fails else ["finally"])
+    assert {task.state for task in made} == {TaskState.SUCCEEDED}
 
 
 @in_pairs(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -1026,6 +1027,73 @@ async def test_a_second_attempt_may_fail_alone() -> None:
         for attempt in attempts
     ]
     assert ran == [["success", "always"], ["failure", "always"]]
+
+
+async def test_an_attempt_while_a_failure_is_handled() -> None:
+    """What is handled around a route says nothing of that route's own outcome (1.6)."""
+    scheduled: list[Task] = []
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        after_response = get_scheduler(scope).after_response
+        scheduled.extend(after_response.task(run_on=kind).schedule(len, "") for kind in RUN_ON)
+        scheduled.append(after_response.schedule(len, ""))
+        fail()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await serve_route(route, scope, receive, send)
+        except SomeError:
+            with suppress(SomeError):
+                await serve_route(route, scope, receive, send)
+        await answer(scope, receive, send)
+
+    async with served(with_lifespan(app)) as server:
+        await server.request()
+        await over(*scheduled)
+    assert states(*scheduled) == ["skipped", "succeeded", "succeeded", "skipped"] * 2
+
+
+@pytest.mark.parametrize("exits", ["handled", "raised"])
+@pytest.mark.usefixtures("no_collector")
+async def test_what_is_handled_is_not_kept(exits: str) -> None:
+    """An exception that is handled where a task is scheduled is let go with the request (2.5)."""
+    handled: list[weakref.ref[SomeError]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        tasks = get_scheduler(scope)
+        try:
+            fail()
+        except SomeError as error:
+            handled.append(weakref.ref(error))
+            tasks.after_response.schedule(len, "")
+            if exits == "raised":
+                raise
+        await answer(scope, receive, send)
+
+    async with served(with_lifespan(app)) as server:
+        with suppress(SomeError):
+            await server.request()
+        server.raised = None
+        assert [ref() for ref in handled] == [None]
+
+
+async def test_a_group_that_is_handled_and_fails_by_its_only_member() -> None:
+    """As frameworks do that unpack it: it is known where the group is handled (1.6)."""
+    scheduled: list[Task] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        error = SomeError()
+        try:
+            raise ExceptionGroup("", [error])  # noqa: TRY301 - this is what it is about
+        except ExceptionGroup:
+            scheduled.append(get_scheduler(scope).after_response.schedule(len, ""))
+        raise error
+
+    async with served(with_lifespan(app)) as server:
+        with pytest.raises(SomeError):
+            await server.request()
+        await over(*scheduled)
+    assert states(*scheduled) == ["succeeded"]
 
 
 async def test_a_first_attempt_after_a_failure_is_no_second_one() -> None:

@@ -150,7 +150,7 @@ def tell_failure(scope: Scope, error: BaseException) -> None:
 
 def _judge(scheduler: TasksScheduler, error: BaseException, kind: str) -> None:
     if not _says_gone(scheduler, error, kind):
-        scheduler.fail()
+        scheduler._fail(error)
 
 
 def _says_gone(scheduler: TasksScheduler, error: BaseException | None, kind: str) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 from . import _report
 from ._carrier import TaskStatus
@@ -50,6 +51,7 @@ class TasksScheduler(Scheduler):
     """
 
     __slots__ = (
+        "_around",
         "_backend",
         "_confirmed",
         "_disconnects",
@@ -57,6 +59,7 @@ class TasksScheduler(Scheduler):
         "_failed",
         "_gone",
         "_handed",
+        "_handled",
         "_judged",
         "_late",
         "_open",
@@ -95,6 +98,11 @@ class TasksScheduler(Scheduler):
         # attempt counts. And whether a phase had begun when the request failed.
         self._outside = _NONE
         self._late = False
+        # The exception that was being handled where such a task was scheduled, in a dependency's
+        # exit for instance: if the request fails by it, the task runs. And the one that is handled
+        # around the route, which says nothing of that.
+        self._handled: dict[Task, BaseException] | None = None
+        self._around: BaseException | None = None
         # How many calls serve the request: of the application, of its route. The last one that ends
         # ends the request.
         self._open = 0
@@ -121,7 +129,7 @@ class TasksScheduler(Scheduler):
     ) -> None:
         """Reach the last phase."""
         if exc_type is not None:
-            self.fail()
+            self._fail(exc_value)
         self._close()
         outer = self._outer
         del self._outer  # it refers to this scheduler
@@ -235,6 +243,8 @@ class TasksScheduler(Scheduler):
                 self._skip_for_failure(outside.__contains__)
         if self._waiting and (due := self._take(phase)):
             self._begin(due)
+        if is_last:
+            self._handled = self._around = None  # their tracebacks may have this scheduler
         if is_last and self._runner._unentered:
             with self._runner._lock:
                 self._runner._unentered.discard(self)
@@ -246,12 +256,18 @@ class TasksScheduler(Scheduler):
         serves the request. Where a framework answers exceptions by itself, out of its own sight,
         an error handler calls it.
         """
+        self._fail(sys.exception())
+
+    def _fail(self, error: BaseException | None) -> None:
+        """Say by what the request has failed."""
         if self._failed:
             return
         self._failed = True
         self._late = self._phase is not IMMEDIATE
-        outside = self._outside
-        self._skip_for_failure(lambda task: task not in outside)
+        outside, handled = self._outside, self._handled or {}
+        self._skip_for_failure(
+            lambda task: task not in outside and not _comes_of(error, handled.get(task))
+        )
 
     def _skip_for_failure(self, counts: Callable[[Task], bool]) -> None:
         """Skip those tasks that wait for a success for which this failure counts."""
@@ -353,6 +369,11 @@ class TasksScheduler(Scheduler):
                 return False
             if not self._open:
                 self._runner._unentered.add(self)
+            handled = sys.exception()
+            if handled is not None and handled is not self._around and task.config.run_on is None:
+                if self._handled is None:
+                    self._handled = {}
+                self._handled[task] = handled
         finally:
             lock.release()
         return True
@@ -408,6 +429,7 @@ class TasksScheduler(Scheduler):
     def _open_route(self) -> None:
         """Note that a route begins to run: the first one, or another attempt after that."""
         self._open += 1
+        self._around = sys.exception()
         if not self._routed and self._waiting:
             self._outside = frozenset(t for t in self._waiting if t.phase is AFTER_RESPONSE)
         if self._phase is not IMMEDIATE:  # a middleware has answered first, or tries again
@@ -451,6 +473,28 @@ def _on_success(task: Task) -> bool:
 
 def _on_failure(task: Task) -> bool:
     return task.config.run_on == "failure"
+
+
+def _comes_of(error: BaseException | None, other: BaseException | None) -> bool:
+    """Whether an exception is another one, or has it as its cause, context or member, or is its."""
+    return other is not None and (_has(error, other) or _has(other, error, chained=False))
+
+
+def _has(error: BaseException | None, other: BaseException | None, *, chained: bool = True) -> bool:
+    """Whether one exception is among another one, its members and, if asked, what it came of."""
+    found, left = set[int](), [error]
+    while left:
+        one = left.pop()
+        if one is None or id(one) in found:
+            continue
+        if one is other:
+            return True
+        found.add(id(one))
+        if isinstance(one, BaseExceptionGroup):
+            left += cast("BaseExceptionGroup[BaseException]", one).exceptions
+        if chained:
+            left += (one.__cause__, one.__context__)
+    return False
 
 
 # The scheduler of what is being served; or why it has none.
