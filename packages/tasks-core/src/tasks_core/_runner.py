@@ -178,7 +178,9 @@ class TaskRunner(Scheduler):
         second call waits for the first.
         """
         if self._drained is not None:
-            await self._drained.wait()
+            # A server that was told that all is over may cancel what awaits, also a checkpoint.
+            if not self._drained.is_set():
+                await self._drained.wait()
             return
         self._entered()
         self._drained = Event()
