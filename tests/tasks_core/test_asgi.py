@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio import to_thread
+from anyio import lowlevel, to_thread
 from tasks_core import (
     Phase,
     RunnerClosedError,
@@ -906,6 +906,29 @@ async def test_a_websocket_that_raises_fails_unless_its_client_has_gone(
     async with served(with_lifespan(request), disconnects=(Disconnect,)) as server:
         with pytest.raises(type(error)):
             await server.request("websocket")
+        assert await request.outcomes() == (outcome, outcome)
+
+
+@pytest.mark.parametrize(("hears", "outcome"), [(True, "success"), (False, "failure")])
+async def test_a_websocket_that_is_cancelled(hears: bool, outcome: str) -> None:  # noqa: FBT001
+    """Once it has heard that its client has gone, a cancellation says no more than that (1.7)."""
+    inside = anyio.Event()
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        async def then(send: Send) -> None:
+            if hears:
+                assert (await receive())["type"] == "websocket.disconnect"
+            await until_cancelled(inside)
+
+        request.then = then
+        await request(scope, receive, send)
+
+    request = Request(lambda _: lowlevel.checkpoint(), "websocket")
+    async with served(with_lifespan(route)) as server:
+        async with anyio.create_task_group() as group:
+            group.start_soon(server.request, "websocket")
+            await inside.wait()
+            group.cancel_scope.cancel()
         assert await request.outcomes() == (outcome, outcome)
 
 
