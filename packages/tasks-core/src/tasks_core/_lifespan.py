@@ -17,6 +17,7 @@ from ._layer import LayeredScheduler
 from ._request import KEY, LAYER, ASGIApp, Message, Receive, Scope, Send, serve
 from ._runner import TaskRunner
 from ._scheduler import TasksScheduler, current, found
+from ._scheduling import watching
 from ._settings import RunnerSettings, Settings
 
 REFUSALS: Final = (
@@ -72,7 +73,7 @@ class ApplicationTasks:
                 state[self._key] = runner
             self._missing = Missing.FAILED
             try:
-                with runner._past():
+                with watching.apart(runner._past):
                     yield runner
                 self._missing = Missing.ENDED
             finally:
