@@ -39,7 +39,7 @@ class TasksScheduler(Scheduler):
 
     Who serves a request without the middleware enters it as a context manager: within the block
     `current_tasks` finds it; leaving the block reaches `Phase.AFTER_RESPONSE`, failed if the
-    block raised.
+    block raised. Of blocks of one scheduler within each other the outermost reaches it.
 
     Args:
         runner: The application's `TaskRunner`.
@@ -60,7 +60,7 @@ class TasksScheduler(Scheduler):
         "_judged",
         "_late",
         "_open",
-        "_outer",
+        "_outers",
         "_outside",
         "_phase",
         "_routed",
@@ -69,7 +69,8 @@ class TasksScheduler(Scheduler):
         "config",
     )
 
-    _outer: Token[TasksScheduler | Missing]  # there while it is entered
+    # Once it was entered, what was current before; empty again when it is left.
+    _outers: tuple[Token[TasksScheduler | Missing], ...]
 
     def __init__(self, runner: TaskRunner, config: TaskConfig | None = None) -> None:
         """Make a scheduler, before the first phase."""
@@ -109,7 +110,7 @@ class TasksScheduler(Scheduler):
 
     def __enter__(self) -> Self:
         """Make it the current scheduler."""
-        self._outer = current.set(self)
+        self._outers = (*getattr(self, "_outers", ()), current.set(self))
         self._open += 1
         return self
 
@@ -123,8 +124,8 @@ class TasksScheduler(Scheduler):
         if exc_type is not None:
             self.fail()
         self._close()
-        outer = self._outer
-        del self._outer  # it refers to this scheduler
+        *outers, outer = self._outers
+        self._outers = tuple(outers)
         with suppress(ValueError):  # a generator may be closed in another context
             current.reset(outer)
 
