@@ -431,6 +431,35 @@ async def test_settings_are_checked_when_the_middleware_is_made() -> None:
         TasksMiddleware(answer, thread_limit=0)
 
 
+@pytest.mark.parametrize(
+    ("app", "says"),
+    [
+        (None, r"^app must be callable, not NoneType: pass the ASGI application itself"),
+        ("app:app", r"^app must be callable, not str: "),
+        (Request, r"^app must take scope and receive and send, and Request does not: "),
+    ],
+)
+def test_what_is_no_application_is_refused(app: Any, says: str) -> None:
+    """At once, and not with the first request (2.2)."""
+    with pytest.raises(TypeError, match=says):
+        TasksMiddleware(app)
+
+
+@pytest.mark.parametrize("disconnects", [["x"], [Disconnect], Disconnect, (Disconnect, "x")])
+def test_what_cannot_be_looked_for_is_refused(disconnects: Any) -> None:
+    """Else it would be found out when a client has gone (2.2)."""
+    with pytest.raises(TypeError, match=r"^disconnects is a tuple of exception classes, not "):
+        TasksMiddleware(answer, disconnects=disconnects)
+
+
+def test_settings_beside_tasks_are_refused() -> None:
+    """No setting is lost in silence (3.3)."""
+    tasks = ApplicationTasks(history=3)
+    with pytest.raises(TypeError, match=r"^history would be lost, .* to ApplicationTasks\("):
+        TasksMiddleware(answer, tasks=tasks, history=5)
+    TasksMiddleware(answer, tasks=tasks, config=None)
+
+
 async def test_settings_reach_the_tasks() -> None:
     """The middleware's settings are the application's layer (3.3)."""
     request = Request(lambda send: send(START))

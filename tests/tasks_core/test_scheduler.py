@@ -441,6 +441,15 @@ def test_a_scheduler_that_is_entered_again(mounted: bool) -> None:  # noqa: FBT0
         current_tasks()
 
 
+@pytest.mark.parametrize(
+    ("runner", "kind"), [(None, "NoneType"), (TaskRunner, r"the class TaskRunner"), ("app", "str")]
+)
+def test_what_is_no_runner_is_refused(runner: Any, kind: str) -> None:
+    """With a word on where one comes from (contract 2.2)."""
+    with pytest.raises(TypeError, match=f"takes a TaskRunner, not {kind}: `async with TaskRunner"):
+        TasksScheduler(runner)
+
+
 def test_leaving_a_scheduler_by_an_error_means_failure() -> None:
     """A block that raises is a request that has failed (contract 1.6)."""
     host = Host()

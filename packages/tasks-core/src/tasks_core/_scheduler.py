@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from . import _report
 from ._carrier import TaskStatus
+from ._checks import name_kind
 from ._config import TaskConfig, TaskSettings
 from ._exceptions import Closed, Missing, RunnerClosedError, Skipped, TasksUninitializedError
 from ._function import check_call, describe
@@ -46,6 +47,7 @@ class TasksScheduler(Scheduler):
         config: A layer of settings over the application's, for instance a router's.
 
     Raises:
+        TypeError: It is no runner.
         TasksUninitializedError: Another event loop runs here than the runner can use.
     """
 
@@ -74,7 +76,10 @@ class TasksScheduler(Scheduler):
 
     def __init__(self, runner: TaskRunner, config: TaskConfig | None = None) -> None:
         """Make a scheduler, before the first phase."""
-        backend = runner._backend
+        try:
+            backend = runner._backend
+        except AttributeError:
+            raise _no_runner(runner) from None
         if backend is None or not backend.is_current():
             backend = runner._find_backend()
         see = watching.here.get(watching.elsewhere)
@@ -452,6 +457,13 @@ def _on_success(task: Task) -> bool:
 
 def _on_failure(task: Task) -> bool:
     return task.config.run_on == "failure"
+
+
+def _no_runner(value: object) -> TypeError:
+    return TypeError(
+        f"TasksScheduler(runner) takes a TaskRunner, not {name_kind(value)}: "
+        "`async with TaskRunner() as runner:`, or current_tasks() where a request is served"
+    )
 
 
 # The scheduler of what is being served; or why it has none.
