@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import Context
+from functools import partial
 from typing import Any
 
 import anyio
 import pytest
 from anyio import from_thread
-from tasks_core import Phase, Task, TaskSkipped, TasksScheduler, TaskState, current_tasks
+from tasks_core import (
+    Every,
+    Periodic,
+    Phase,
+    Task,
+    TaskConfig,
+    TaskSkipped,
+    TasksScheduler,
+    TaskState,
+    current_tasks,
+)
 from tasks_core.asgi import ASGIApp, Message, Scope
 from tasks_core.testing import TasksBlock, drain, inline, lifespan, record
 
@@ -317,6 +329,43 @@ async def test_the_lifespan(harness: Harness) -> None:
         assert log[-1] == "task"
     assert sorted(log[:2]) == ["open", "task of the lifespan"]
     assert log[-1] == "closed"
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+@pytest.mark.parametrize("was_within", [False, True])
+async def test_a_lifespan_is_of_no_other_tests_block(
+    harness: Harness, blocks: int, *, was_within: bool
+) -> None:
+    """7.5 An application starts and stops by itself, whatever blocks are open elsewhere."""
+    log: list[str] = []
+    if was_within:  # a block that has ended, and that this context still names
+        ended = record()
+        ended.__enter__()
+        Context().run(ended.__exit__, None, None, None)
+
+    async def go_on() -> None:
+        current_tasks().schedule(note, log, "its task's task")
+        current_tasks().periodic["note"].run()
+
+    @asynccontextmanager
+    async def resources() -> AsyncGenerator[None]:
+        current_tasks().schedule(go_on)
+        await current_tasks().periodic["at the start"].run().wait()
+        yield
+
+    periodic = [
+        Periodic(partial(note, log, name), Every(days=1), TaskConfig(name=name))
+        for name in ("note", "at the start")
+    ]
+    recorded = [record() for _ in range(blocks)]
+    for block in recorded:
+        Context().run(block.__enter__)
+    async with serve(build(harness, lifespan=resources, periodic=periodic, grace_period=GUARD)):
+        pass
+    for block in recorded:
+        block.__exit__(None, None, None)
+    assert sorted(log) == ["at the start", "its task's task", "note"]
+    assert [block.tasks for block in recorded] == [[]] * blocks
 
 
 @pytest.mark.needs("lifespan errors")

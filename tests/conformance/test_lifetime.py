@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -25,7 +26,7 @@ from tasks_core import (
     TasksUninitializedError,
     current_tasks,
 )
-from tasks_core.asgi import ASGIApp
+from tasks_core.asgi import ASGIApp, Message
 
 from tests.conformance.cases import (
     FunctionKind,
@@ -715,6 +716,39 @@ async def test_an_application_is_started_again(harness: Harness) -> None:
     for _ in range(3):
         await _use(app, made)
     assert len(made) == 9
+
+
+async def test_a_server_that_cancels_the_lifespan_in_the_end(
+    harness: Harness, anyio_backend_name: str
+) -> None:
+    """5.7 A server may cancel the lifespan once it has heard that it is complete, as some do."""
+    messages = [{"type": f"lifespan.{moment}"} for moment in ("shutdown", "startup")]
+    heard = {moment: anyio.Event() for moment in ("startup", "shutdown")}
+    ended: list[str] = []
+    cancels: list[Callable[[], object]] = []
+
+    async def receive() -> Message:
+        return messages.pop()
+
+    async def send(message: Message) -> None:
+        _, moment, how = message["type"].split(".")
+        ended.append(how)
+        heard[moment].set()
+
+    async def live() -> None:
+        if anyio_backend_name == "asyncio":
+            cancels.append(cast("asyncio.Task[None]", asyncio.current_task()).cancel)
+        await app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)
+        ended.append("ended")
+
+    app = build(harness, lifespan=noting(ended))
+    with anyio.fail_after(GUARD):
+        async with anyio.create_task_group() as group:
+            cancels.append(group.cancel_scope.cancel)
+            group.start_soon(live)
+            await heard["shutdown"].wait()
+            cancels[-1]()
+    assert ended == ["complete", "closed", "complete", "ended"]
 
 
 @pytest.mark.needs("trio")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -294,6 +295,37 @@ async def test_several_lifespans_of_one_application_at_a_time() -> None:
     assert len({first, second, third}) == 3
     assert fourth in {first, second}
     assert fifth is first
+
+
+def test_lifespans_in_many_threads() -> None:
+    """5.7 None loses its runner, or keeps one that has ended, when others begin or end with it."""
+    tasks = ApplicationTasks()
+    known: list[bool] = []
+    all_begin = threading.Barrier(8, timeout=GUARD)
+
+    async def live() -> None:
+        for _ in range(100):
+            async with tasks.run() as runner:
+                known.append(runner in tasks._runners)
+                await anyio.lowlevel.checkpoint()
+                known.append(runner in tasks._runners)
+
+    def run() -> None:
+        all_begin.wait()
+        anyio.run(live)
+
+    threads = [threading.Thread(target=run) for _ in range(8)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(GUARD)
+    finally:
+        sys.setswitchinterval(interval)
+    assert known == [True] * 1600
+    assert tasks._runners == ()
 
 
 async def test_a_lifespan_run_by_an_adapter() -> None:

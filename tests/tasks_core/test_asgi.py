@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio import to_thread
+from anyio import lowlevel, to_thread
 from tasks_core import (
     Phase,
     RunnerClosedError,
@@ -430,6 +430,35 @@ async def test_settings_are_checked_when_the_middleware_is_made() -> None:
     """Nonsense is refused where it is written (2.2)."""
     with pytest.raises(ValueError, match="thread_limit"):
         TasksMiddleware(answer, thread_limit=0)
+
+
+@pytest.mark.parametrize(
+    ("app", "says"),
+    [
+        (None, r"^app must be callable, not NoneType: pass the ASGI application itself"),
+        ("app:app", r"^app must be callable, not str: "),
+        (Request, r"^app must take scope and receive and send, and Request does not: "),
+    ],
+)
+def test_what_is_no_application_is_refused(app: Any, says: str) -> None:
+    """At once, and not with the first request (2.2)."""
+    with pytest.raises(TypeError, match=says):
+        TasksMiddleware(app)
+
+
+@pytest.mark.parametrize("disconnects", [["x"], [Disconnect], Disconnect, (Disconnect, "x")])
+def test_what_cannot_be_looked_for_is_refused(disconnects: Any) -> None:
+    """Else it would be found out when a client has gone (2.2)."""
+    with pytest.raises(TypeError, match=r"^disconnects is a tuple of exception classes, not "):
+        TasksMiddleware(answer, disconnects=disconnects)
+
+
+def test_settings_beside_tasks_are_refused() -> None:
+    """No setting is lost in silence (3.3)."""
+    tasks = ApplicationTasks(history=3)
+    with pytest.raises(TypeError, match=r"^history would be lost, .* to ApplicationTasks\("):
+        TasksMiddleware(answer, tasks=tasks, history=5)
+    TasksMiddleware(answer, tasks=tasks, config=None)
 
 
 async def test_settings_reach_the_tasks() -> None:
@@ -907,6 +936,29 @@ async def test_a_websocket_that_raises_fails_unless_its_client_has_gone(
     async with served(with_lifespan(request), disconnects=(Disconnect,)) as server:
         with pytest.raises(type(error)):
             await server.request("websocket")
+        assert await request.outcomes() == (outcome, outcome)
+
+
+@pytest.mark.parametrize(("hears", "outcome"), [(True, "success"), (False, "failure")])
+async def test_a_websocket_that_is_cancelled(hears: bool, outcome: str) -> None:  # noqa: FBT001
+    """Once it has heard that its client has gone, a cancellation says no more than that (1.7)."""
+    inside = anyio.Event()
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        async def then(send: Send) -> None:
+            if hears:
+                assert (await receive())["type"] == "websocket.disconnect"
+            await until_cancelled(inside)
+
+        request.then = then
+        await request(scope, receive, send)
+
+    request = Request(lambda _: lowlevel.checkpoint(), "websocket")
+    async with served(with_lifespan(route)) as server:
+        async with anyio.create_task_group() as group:
+            group.start_soon(server.request, "websocket")
+            await inside.wait()
+            group.cancel_scope.cancel()
         assert await request.outcomes() == (outcome, outcome)
 
 

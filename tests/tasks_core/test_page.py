@@ -129,6 +129,28 @@ async def test_methods() -> None:
             assert (refused.status, header(refused, b"allow")) == (405, b"GET, HEAD, POST")
 
 
+@pytest.mark.parametrize("what", ["events", "run", "cancel"])
+@pytest.mark.parametrize("root", ["", "/api"])
+async def test_where_it_is_mounted(what: str, root: str) -> None:
+    """It may be mounted by a name that something of its own has, whatever is left in the path."""
+    shown = TasksPage(allow=allow_all)
+    mount = f"{root}/{what}"
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        await shown({**scope, "root_path": mount}, receive, send)
+
+    async with serve(TasksMiddleware(app)) as server:
+        for path in (f"{mount}/", mount, f"/{what}/"):
+            answer = await server.request(path)
+            assert header(answer, b"content-type") == b"text/html; charset=utf-8"
+        exchange = Exchange()
+        exchange.leave()
+        stream = await server.request(f"{mount}/events", exchange=exchange)
+    assert header(stream, b"content-type") == b"text/event-stream"
+
+
 async def test_what_is_no_http() -> None:
     """It is mounted, and so gets HTTP requests; a WebSocket there is a mistake."""
     with pytest.raises(ValueError, match="TasksPage serves HTTP, not websocket"):

@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
@@ -1040,6 +1040,39 @@ async def test_the_testing_kit_sees_runs_by_hand(wall: Wall) -> None:
         assert len(runs) == 2
         await periodic.run().wait()
         assert len(runs) == 3
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+async def test_the_testing_kit_leaves_the_clock_alone(wall: Wall, blocks: int) -> None:
+    """7.5 What runs by the clock is of no test that has a block open, nor is what it schedules."""
+    runs = Runs(wall)
+    ran: list[str] = []
+
+    async def run() -> None:
+        await runs.note()
+        current_tasks().schedule(ran.append, "by its tasks")
+        runner.schedule(ran.append, "by the runner")
+
+    async with open_at(wall, periodic=[Periodic(run, FIVE)]) as runner:
+        recorded = [record() for _ in range(blocks)]
+        for block in recorded:
+            Context().run(block.__enter__)
+        await wall.to("18:10")
+        await runner.join()
+        for block in recorded:
+            block.__exit__(None, None, None)
+    assert runs == ["18:10:00"]
+    assert sorted(ran) == ["by its tasks", "by the runner"]
+    assert [block.tasks for block in recorded] == [[]] * blocks
+
+
+async def test_the_testing_kit_sees_the_clock_of_what_was_started_in_a_block(wall: Wall) -> None:
+    """7.5 In a block around the application, what runs by the clock belongs to it."""
+    runs = Runs(wall)
+    async with record() as recorded, open_at(wall, periodic=[Periodic(runs.note, FIVE)]):
+        await wall.to("18:10")
+    recorded.assert_scheduled(runs.note)
+    assert runs == []
 
 
 # What is refused at set-up (10.8)

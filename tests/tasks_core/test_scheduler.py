@@ -25,6 +25,7 @@ from tasks_core import (
 )
 from tasks_core._backend import Backend
 from tasks_core._exceptions import Skipped
+from tasks_core._layer import LayeredScheduler
 
 from tests.tasks_core.stage import GUARD, StillBackend, interrupting
 
@@ -418,6 +419,35 @@ def test_a_scheduler_that_is_entered_is_the_current_one() -> None:
     assert host.started == [task]
     with pytest.raises(TasksUninitializedError, match="No request is being served here"):
         current_tasks()
+
+
+@pytest.mark.parametrize("mounted", [False, True])
+def test_a_scheduler_that_is_entered_again(mounted: bool) -> None:  # noqa: FBT001
+    """Of its blocks the outermost reaches the last phase, also in a mounted application (6.2)."""
+    host = Host()
+    request = TasksScheduler(host)
+    config = TaskConfig(name="mounted")
+    with request, LayeredScheduler(request, config) if mounted else request as outer:
+        for _ in range(2):
+            with current_tasks() as inner:
+                assert inner is outer
+                inner.after_response.schedule(nothing)
+            assert current_tasks() is outer
+        assert host.started == []
+
+    assert host.started == host.accepted
+    assert len(host.started) == 2
+    with pytest.raises(TasksUninitializedError, match="No request is being served here"):
+        current_tasks()
+
+
+@pytest.mark.parametrize(
+    ("runner", "kind"), [(None, "NoneType"), (TaskRunner, r"the class TaskRunner"), ("app", "str")]
+)
+def test_what_is_no_runner_is_refused(runner: Any, kind: str) -> None:
+    """With a word on where one comes from (contract 2.2)."""
+    with pytest.raises(TypeError, match=f"takes a TaskRunner, not {kind}: `async with TaskRunner"):
+        TasksScheduler(runner)
 
 
 def test_leaving_a_scheduler_by_an_error_means_failure() -> None:

@@ -19,11 +19,12 @@ import starlette_tasks
 import starlette_tasks.testing
 import tasks_core.testing
 from anyio import lowlevel
-from fastapi import FastAPI, HTTPException, WebSocket
+from fastapi import FastAPI, HTTPException, WebSocket, WebSocketDisconnect
 from fastapi.responses import StreamingResponse
 from litestar import Litestar, get, websocket
 from litestar.connection import WebSocket as LitestarSocket
 from litestar.exceptions import NotFoundException
+from litestar.exceptions import WebSocketDisconnect as LitestarDisconnect
 from litestar.response import Stream
 from litestar.testing import AsyncTestClient
 from litestar.testing import TestClient as LitestarClient
@@ -85,6 +86,19 @@ async def stream(tasks: TasksScheduler) -> AsyncIterator[bytes]:
     yield b"two"
 
 
+async def chat(socket: Any, tasks: TasksScheduler, gone: type[Exception]) -> None:
+    """Answer until the client has gone, and then await something, as who logs that does."""
+    await socket.accept()
+    tasks.after_response.schedule(note, "on success")
+    tasks.after_response.task(run_on="always").schedule(note, "always")
+    try:
+        while True:
+            await socket.send_text(await socket.receive_text())
+    except gone:
+        await lowlevel.checkpoint()
+        log.append("gone")
+
+
 # The applications.
 
 
@@ -129,6 +143,10 @@ def make_fastapi() -> FastAPI:
         await websocket.send_text("scheduled")
         await websocket.close()
 
+    @app.websocket("/chat")
+    async def talk(websocket: WebSocket, tasks: fastapi_tasks.Tasks) -> None:
+        await chat(websocket, tasks, WebSocketDisconnect)
+
     return app
 
 
@@ -161,6 +179,9 @@ def make_starlette() -> Starlette:
         await websocket.send_text("scheduled")
         await websocket.close()
 
+    async def talk(websocket: WebSocket) -> None:
+        await chat(websocket, starlette_tasks.get_tasks(websocket), WebSocketDisconnect)
+
     app = Starlette(
         routes=[
             Route("/phases", route(schedule)),
@@ -171,6 +192,7 @@ def make_starlette() -> Starlette:
             Route("/chain", route(schedule_chain)),
             Route("/stream", streaming),
             WebSocketRoute("/socket", socket),
+            WebSocketRoute("/chat", talk),
         ]
     )
     starlette_tasks.add_tasks(app)
@@ -215,8 +237,12 @@ def make_litestar() -> Litestar:
         await socket.send_text("scheduled")
         await socket.close()
 
+    @websocket("/chat")
+    async def talk(socket: LitestarSocket[Any, Any, Any], tasks: litestar_tasks.Tasks) -> None:
+        await chat(socket, tasks, LitestarDisconnect)
+
     return Litestar(
-        [phases, sync, refused, broken, failing, chain, streaming, socket],
+        [phases, sync, refused, broken, failing, chain, streaming, socket, talk],
         plugins=[litestar_tasks.TasksPlugin()],
     )
 
@@ -414,6 +440,23 @@ class TestWith:
             "after_route",
             "after_response",
         ]
+
+    def test_a_websocket_whose_client_leaves(self, client: Any) -> None:
+        """Within `inline` its tasks have ended then, though Starlette's client cancels it."""
+        if isinstance(client, LitestarClient):
+            pytest.skip("Litestar's client waits for no WebSocket's end")
+        with inline():
+            with client.websocket_connect("/chat") as socket:
+                socket.send_text("hello")
+                assert socket.receive_text() == "hello"
+            assert "always" in log
+
+    def test_a_websocket_that_awaits_after_its_client_has_left(self, client: Any) -> None:
+        """It has succeeded, as on a server, though Starlette's client cancels it."""
+        with drain(), client.websocket_connect("/chat") as socket:
+            socket.send_text("hello")
+            assert socket.receive_text() == "hello"
+        assert "on success" in log
 
 
 class TestAsyncWith:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
 from sys import float_info
-from typing import Final
+from typing import Final, cast
 
 from ._function import describe, fits, is_generator, show
 
@@ -115,3 +115,13 @@ def check_callback(name: str, value: object, *given: str, remedy: str) -> Callab
         msg = f"{name} must take {' and '.join(given)}, and {describe(value)} does not: {remedy}"
         raise TypeError(msg)
     return value
+
+
+def check_exceptions(name: str, value: object) -> None:
+    """Refuse what `isinstance` could not look for, once an exception has come."""
+    kinds = cast("tuple[object, ...]", value) if isinstance(value, tuple) else (value,)
+    if kinds is not value or not all(
+        isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds
+    ):
+        msg = f"{name} is a tuple of exception classes, not {value!r}: {name}=(ClientDisconnect,)"
+        raise TypeError(msg)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from ._config import TaskConfig
 from ._phase import IMMEDIATE, Phase
@@ -27,13 +27,17 @@ class LayeredScheduler(TasksScheduler):
         self._open = 0
         self.config = request.config.merge(config)
 
+    def __enter__(self) -> Self:
+        """Make it the current scheduler."""
+        self._request._open += 1
+        return super().__enter__()
+
     def reach(self, phase: Phase, *, failed: bool = False) -> None:
         """Let a phase begin."""
         self._request.reach(phase, failed=failed)
 
-    def fail(self) -> None:
-        """Say that the request has failed."""
-        self._request.fail()
+    def _fail(self, error: BaseException | None) -> None:
+        self._request._fail(error)
 
     async def begun(self) -> None:
         """Wait until what was started has run its first step."""
@@ -50,6 +54,9 @@ class LayeredScheduler(TasksScheduler):
     ) -> Task[Any, Any]:
         config = config or self.config
         return self._request._schedule(func, args, kwargs, phase, config, accept)
+
+    def _close(self) -> None:
+        self._request._close()
 
     def _waiting_for(self, phase: Phase) -> tuple[Task, ...]:
         return self._request._waiting_for(phase)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from secrets import token_hex
+from threading import Lock
 from traceback import format_exc
 from typing import Any, Final, Unpack
 
@@ -17,6 +18,7 @@ from ._layer import LayeredScheduler
 from ._request import KEY, LAYER, ASGIApp, Message, Receive, Scope, Send, serve
 from ._runner import TaskRunner
 from ._scheduler import TasksScheduler, current, found
+from ._scheduling import watching
 from ._settings import RunnerSettings, Settings
 
 REFUSALS: Final = (
@@ -47,8 +49,10 @@ class ApplicationTasks:
         """Check the settings; nothing runs before the application's lifespan."""
         Settings.of(settings)
         self._settings = settings
-        # Of the lifespans that run; it is replaced, never changed.
+        # Of the lifespans that run, in whatever threads; it is replaced under the lock, never
+        # changed.
         self._runners: tuple[TaskRunner, ...] = ()
+        self._changing = Lock()
         self._key = f"tasks_core.runner-{token_hex(4)}"  # in the state of a lifespan
         self._missing = Missing.STARTED  # why there is no runner, while there is none
 
@@ -67,16 +71,18 @@ class ApplicationTasks:
         runner = TaskRunner(**self._settings)
         runner._holds_clocks = True
         async with runner:
-            self._runners = (*self._runners, runner)
+            with self._changing:
+                self._runners = (*self._runners, runner)
             if state is not None:
                 state[self._key] = runner
             self._missing = Missing.FAILED
             try:
-                with runner._past():
+                with watching.apart(runner._past):
                     yield runner
                 self._missing = Missing.ENDED
             finally:
-                self._runners = tuple(one for one in self._runners if one is not runner)
+                with self._changing:
+                    self._runners = tuple(one for one in self._runners if one is not runner)
 
     def running_here(self) -> TaskRunner | None:
         """Return the runner within whose `run` the caller was called, if it was within one."""

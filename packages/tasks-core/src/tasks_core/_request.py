@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias, cast
 
+from anyio import CancelScope
+
 from ._exceptions import Missing
 from ._phase import AFTER_ROUTE, IMMEDIATE
 from ._scheduler import TasksScheduler, current, found
@@ -29,6 +31,9 @@ LAYER = "tasks_core.layered_scheduler"
 
 _ANSWERS = frozenset({"http.response.start", "websocket.close", "websocket.http.response.start"})
 """The messages that leave once what was started has run its first step (contract 1.1, 1.2)."""
+
+_HAS_LEFT = OSError("the client has closed the WebSocket")
+"""What stands for an error of `send`, once the application has received that."""
 
 
 def get_scheduler(scope: Scope) -> TasksScheduler:
@@ -77,6 +82,7 @@ async def serve(  # noqa: PLR0913, PLR0917 - an ASGI call and what it is to know
             scheduler._gone = error
             raise
 
+    heard = _hearing(scheduler, receive) if scope["type"] == "websocket" else receive
     # The request within which this one is made, if any: a route may call its own application.
     outer = scope.get(KEY)
     layer = scope.pop(LAYER, None) if outer is not None else None
@@ -85,7 +91,7 @@ async def serve(  # noqa: PLR0913, PLR0917 - an ASGI call and what it is to know
     scheduler._open += 1
     scheduler._disconnects = disconnects
     try:
-        await app(scope, receive, watched_send)
+        await app(scope, heard, watched_send)
     except BaseException as error:
         _judge(scheduler, error, scope["type"])
         if scheduler._phase is IMMEDIATE:
@@ -99,7 +105,8 @@ async def serve(  # noqa: PLR0913, PLR0917 - an ASGI call and what it is to know
         if outer is not None:
             scope[KEY], scope[LAYER] = outer, layer
         if scheduler._executor._settle is not None:
-            await scheduler.settle()
+            with CancelScope(shield=True):  # a test's client may cancel what it has left
+                await scheduler.settle()
 
 
 async def serve_route(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
@@ -148,6 +155,18 @@ def tell_failure(scope: Scope, error: BaseException) -> None:
         _judge(scheduler, error, scope["type"])
 
 
+def _hearing(scheduler: TasksScheduler, receive: Receive) -> Receive:
+    """Note that the client of a WebSocket has gone, as the application receives that."""
+
+    async def watched_receive() -> Message:
+        message = await receive()
+        if message["type"] == "websocket.disconnect":
+            scheduler._gone = scheduler._gone or _HAS_LEFT
+        return message
+
+    return watched_receive
+
+
 def _judge(scheduler: TasksScheduler, error: BaseException, kind: str) -> None:
     if not _says_gone(scheduler, error, kind):
         scheduler._fail(error)
@@ -156,7 +175,8 @@ def _judge(scheduler: TasksScheduler, error: BaseException, kind: str) -> None:
 def _says_gone(scheduler: TasksScheduler, error: BaseException | None, kind: str) -> bool:
     """Whether an error says no more than that the client has gone (contract 1.7).
 
-    `send` has raised it; or it is the framework's own word for that. Before the route of a HTTP
+    `send` has raised it, or a cancellation has come after that, or after a WebSocket's client has
+    closed it; or it is the framework's own word for that. Before the route of a HTTP
     request has returned that word is of an upload that was broken off, so of a failure.
     """
     gone = scheduler._gone

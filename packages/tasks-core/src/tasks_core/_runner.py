@@ -42,7 +42,7 @@ from ._record import calendar, escape
 from ._records import Records
 from ._registry import TaskRegistry
 from ._scheduler import TasksScheduler, current
-from ._scheduling import Scheduler
+from ._scheduling import Scheduler, watching
 from ._service import Service
 from ._settings import RunnerSettings, Settings
 from ._state import PENDING
@@ -178,7 +178,9 @@ class TaskRunner(Scheduler):
         second call waits for the first.
         """
         if self._drained is not None:
-            await self._drained.wait()
+            # A server that was told that all is over may cancel what awaits, also a checkpoint.
+            if not self._drained.is_set():
+                await self._drained.wait()
             return
         self._entered()
         self._drained = Event()
@@ -257,7 +259,11 @@ class TaskRunner(Scheduler):
 
     def _past(self) -> TasksScheduler:
         """Return a scheduler whose phases have all passed."""
-        scheduler = TasksScheduler(self)
+        if watching.elsewhere is not None and getattr(current.get(None), "_executor", None) is self:
+            # What is served here, or the lifespan, is in no block: so is what is scheduled besides.
+            scheduler = watching.apart(partial(TasksScheduler, self))
+        else:
+            scheduler = TasksScheduler(self)
         scheduler.reach(AFTER_RESPONSE)
         return scheduler
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 from . import _report
 from ._carrier import TaskStatus
+from ._checks import name_kind
 from ._config import TaskConfig, TaskSettings
 from ._exceptions import Closed, Missing, RunnerClosedError, Skipped, TasksUninitializedError
 from ._function import check_call, describe
@@ -40,13 +41,14 @@ class TasksScheduler(Scheduler):
 
     Who serves a request without the middleware enters it as a context manager: within the block
     `current_tasks` finds it; leaving the block reaches `Phase.AFTER_RESPONSE`, failed if the
-    block raised.
+    block raised. Of blocks of one scheduler within each other the outermost reaches it.
 
     Args:
         runner: The application's `TaskRunner`.
         config: A layer of settings over the application's, for instance a router's.
 
     Raises:
+        TypeError: It is no runner.
         TasksUninitializedError: Another event loop runs here than the runner can use.
     """
 
@@ -63,7 +65,7 @@ class TasksScheduler(Scheduler):
         "_judged",
         "_late",
         "_open",
-        "_outer",
+        "_outers",
         "_outside",
         "_phase",
         "_routed",
@@ -72,11 +74,15 @@ class TasksScheduler(Scheduler):
         "config",
     )
 
-    _outer: Token[TasksScheduler | Missing]  # there while it is entered
+    # Once it was entered, what was current before; empty again when it is left.
+    _outers: tuple[Token[TasksScheduler | Missing], ...]
 
     def __init__(self, runner: TaskRunner, config: TaskConfig | None = None) -> None:
         """Make a scheduler, before the first phase."""
-        backend = runner._backend
+        try:
+            backend = runner._backend
+        except AttributeError:
+            raise _no_runner(runner) from None
         if backend is None or not backend.is_current():
             backend = runner._find_backend()
         see = watching.here.get(watching.elsewhere)
@@ -117,7 +123,7 @@ class TasksScheduler(Scheduler):
 
     def __enter__(self) -> Self:
         """Make it the current scheduler."""
-        self._outer = current.set(self)
+        self._outers = (*getattr(self, "_outers", ()), current.set(self))
         self._open += 1
         return self
 
@@ -131,8 +137,8 @@ class TasksScheduler(Scheduler):
         if exc_type is not None:
             self._fail(exc_value)
         self._close()
-        outer = self._outer
-        del self._outer  # it refers to this scheduler
+        *outers, outer = self._outers
+        self._outers = tuple(outers)
         with suppress(ValueError):  # a generator may be closed in another context
             current.reset(outer)
 
@@ -495,6 +501,13 @@ def _has(error: BaseException | None, other: BaseException | None, *, chained: b
         if chained:
             left += (one.__cause__, one.__context__)
     return False
+
+
+def _no_runner(value: object) -> TypeError:
+    return TypeError(
+        f"TasksScheduler(runner) takes a TaskRunner, not {name_kind(value)}: "
+        "`async with TaskRunner() as runner:`, or current_tasks() where a request is served"
+    )
 
 
 # The scheduler of what is being served; or why it has none.

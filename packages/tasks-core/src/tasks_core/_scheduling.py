@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias, TypeVar, Unpack, overload
 
 from ._config import TaskSettings
@@ -95,7 +95,25 @@ class _Watching:
         self.here = ContextVar[See]("tasks_core.watching")
         """In a context, and in those that are copied from it."""
         self.elsewhere: See | None = None
-        """In all other contexts."""
+        """In all other contexts, but for those that are apart."""
+        self.is_apart = ContextVar("tasks_core.is_apart", default=False)
+
+    def apart(self, make: Callable[[], R]) -> R:
+        """Call what is of no request, in a copy of this context that `elsewhere` is not asked of.
+
+        What the copy is copied to, by tasks that are scheduled in the call above all, is like it.
+        """
+        return copy_context().run(self._call_apart, make)
+
+    def _call_apart(self, make: Callable[[], R]) -> R:
+        self.is_apart.set(True)
+        if self.here.get(None) is None:
+            self.here.set(_see_nothing)
+        return make()
+
+
+def _see_nothing(runner: TaskRunner) -> Executor:
+    return runner
 
 
 watching = _Watching()

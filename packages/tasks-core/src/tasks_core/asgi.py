@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Unpack
 
+from ._checks import check_callback, check_exceptions
 from ._exceptions import TasksAlreadyAddedError
 from ._lifespan import ApplicationTasks
 from ._request import (
@@ -53,10 +54,11 @@ class TasksMiddleware:
             gone; they do not count as failure (contract 1.7). Default: none.
         mount_key: The key by which a framework marks the scope of a request that it has routed: an
             application that finds it is mounted. Default: none.
-        tasks: The application's tasks, where an adapter builds its middleware more than once.
+        tasks: The application's tasks, where an adapter builds its middleware more than once; they
+            have the settings, so there are none beside them.
 
     Raises:
-        TypeError: A setting is of the wrong type.
+        TypeError: It is no application, or a setting is of the wrong type, or would be lost.
         ValueError: A number is out of its range.
     """
 
@@ -70,6 +72,16 @@ class TasksMiddleware:
         **settings: Unpack[RunnerSettings],
     ) -> None:
         """Wrap the application."""
+        remedy = "pass the ASGI application itself, TasksMiddleware(app)"
+        check_callback("app", app, "scope", "receive", "send", remedy=remedy)
+        check_exceptions("disconnects", disconnects)
+        lost = [name for name, value in settings.items() if value is not None]
+        if tasks is not None and lost:
+            msg = (
+                f"{', '.join(lost)} would be lost, as tasks=... has settings of its own: pass it "
+                "to ApplicationTasks(...)"
+            )
+            raise TypeError(msg)
         self._app = app
         self._disconnects = disconnects
         self._mount_key = mount_key

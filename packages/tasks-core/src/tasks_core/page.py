@@ -69,7 +69,8 @@ class TasksPage:
             await _answer(send, 403, b"Who may see this page is said where it is mounted.")
             return
         tasks, method, headers = get_scheduler(scope), scope["method"], dict(scope["headers"])
-        what = scope["path"].rstrip("/").rpartition("/")[2]
+        path, root = scope["path"].rstrip("/"), scope.get("root_path", "").rstrip("/")
+        what = "" if root.endswith(path) else path.rpartition("/")[2]  # a mount has any name
         # No form can send the second header, and no script of another site without being asked for.
         same_site = headers.get(b"sec-fetch-site", b"same-origin") == b"same-origin"
         if method == "POST" and not (same_site and b"x-tasks-page" in headers):
@@ -99,8 +100,7 @@ async def _act(tasks: TasksScheduler, what: str, of: str) -> tuple[int, bytes]:
 
 
 async def _answer(send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
-    sent = [*headers, *_HEADERS]
-    await send({"type": "http.response.start", "status": status, "headers": sent})
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, *_HEADERS]})
     await send({"type": "http.response.body", "body": body})
 
 

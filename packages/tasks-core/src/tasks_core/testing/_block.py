@@ -77,7 +77,9 @@ class Watch:
         watch: Watch | None = self
         while watch is not None and watch._ended:
             watch = watch.outer
-        return _OPEN.see(runner) if watch is None else watch.see(runner)
+        if watch is None:
+            return runner if watching.is_apart.get() else _OPEN.see(runner)
+        return watch.see(runner)
 
     def see(self, runner: TaskRunner) -> Executor:
         """Return what stands in the place of a runner."""
