@@ -38,6 +38,7 @@ from ._state import (
     TaskState,
 )
 from ._threads import call
+from ._traceback import get_context, get_traceback, set_context, set_traceback
 
 if TYPE_CHECKING:
     # Defaults of type parameters are in `typing` from Python 3.13; only checkers need them.
@@ -396,7 +397,7 @@ class Task(Generic[P, R_co]):
         Further out are frames of ours, which hold the task: they would be a cycle of references.
         """
         self._exception = error
-        self._traceback = error.__traceback__
+        self._traceback = get_traceback(error)
         self._state = FAILED  # last, as above
 
     def _skip(self, why: Skipped) -> None:
@@ -562,11 +563,12 @@ class Task(Generic[P, R_co]):
 
     def _raise(self, error: Exception) -> NoReturn:
         """Raise its failure to who waits, with nothing of those who have waited before."""
-        context = error.__context__
+        context = get_context(error)
+        set_traceback(error, self._traceback)
         try:
-            raise error.with_traceback(self._traceback)
+            raise error
         finally:
-            error.__context__ = context  # raising it has put what the waiter handles there
+            set_context(error, context)  # raising it has put what the waiter handles there
             del self, error, context  # as in `wait`
 
     def _tell(self) -> tuple[str, str]:
