@@ -248,23 +248,38 @@ def identify(func: object) -> object:
 
     Functions in its closure belong to it: what a decorator makes is one function by its code.
     """
-    reached = [_unbind(func)]
+    reached: list[object] = []
+    receivers: list[int] = []
+    _reach(func, reached, receivers)
     for one in reached:  # it grows
         for cell in (type(one) is FunctionType and one.__closure__) or ():
-            within = _unbind(_ask(partial(getattr, cell, "cell_contents")))  # it may be empty
+            within = _ask(partial(getattr, cell, "cell_contents"))  # it may be empty
+            inner = unbind(within)
             if (
-                type(within) in {FunctionType, BuiltinFunctionType}
+                type(inner) in {FunctionType, BuiltinFunctionType}
                 and len(reached) < _MOST_REACHED
-                and all(within is not other for other in reached)
+                and all(inner is not other for other in reached)
             ):
-                reached.append(within)
-    return tuple(_identify(one) for one in reached)
+                _reach(within, reached, receivers)
+    return (*map(_identify, reached), *receivers)
+
+
+def _reach(func: object, reached: list[object], receivers: list[int]) -> None:
+    """Note a function; and what it is bound to, if that can be called: it sends for a function."""
+    func = _unwrap_partial(func)
+    reached.append(unbind(func))
+    receiver = func.__self__ if type(func) is MethodType else None
+    if type(receiver) is FunctionType or isinstance(receiver, type):
+        reached.append(receiver)
+    elif callable(receiver):
+        receivers.append(id(receiver))  # who lives by this identity holds it
 
 
 _MOST_REACHED = 50
 
 
-def _unbind(func: object) -> object:
+def unbind(func: object) -> object:
+    """Return the function of a bound method, and of partials."""
     func = _unwrap_partial(func)
     return func.__func__ if type(func) is MethodType else func
 

@@ -445,11 +445,18 @@ class TaskRunner(Scheduler):
         if self._closed is not None:
             raise RunnerClosedError(escape(task.name), self._closed)
         config = task.config
+        scopes = task._backend.living.scopes
         if (config.limit is not None or config.unique or config.key is not None) and counts:
             accepted = self._lanes.admit(task, self.registry)
             if accepted is not task:
                 return accepted
-        task._backend.living.scopes[task] = None
+            scopes[task] = None
+            if task._ended_at is not None:  # who has come in between has found and cancelled it
+                scopes.pop(task, None)
+            return task
+        scopes[task] = None
+        if self._lanes.watched:
+            self._lanes.note(task)
         return task
 
     def _hold(self, task: Task) -> None:
@@ -532,10 +539,7 @@ class TaskRunner(Scheduler):
     def _enter(self, task: Task, lane: Lane) -> bool:
         """Return whether a task may run now; if not, it waits until others of its key are over."""
         with self._lock:
-            if self._lanes.enter(task, lane):
-                return True
-        task._handle = lane
-        return False
+            return self._lanes.enter(task, lane)
 
     def _ended(self, task: Task) -> None:
         """Tell who follows a task that it is over, and let those run that have waited for that."""
