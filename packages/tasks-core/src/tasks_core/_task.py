@@ -211,7 +211,8 @@ class Task(Generic[P, R_co]):
     def started(self) -> Event:
         """An event that is set when the function is called, or handed to its thread.
 
-        Of a task with a ``retry``, when that is called (contract 9.5).
+        Of a task with a ``retry``, when that is called (contract 9.5). Of one that ends without
+        that, skipped or cancelled, when it ends.
 
         Raises:
             RuntimeError: Another event loop than the task's runs here.
@@ -413,6 +414,8 @@ class Task(Generic[P, R_co]):
         self._handle = None
         self._context = _NO_CONTEXT  # it holds the request's values; a handle may be kept for long
         self._ended_at = time.monotonic()
+        if self._started is not None and self._began_at is None:
+            self._runner._on_loop(self._backend, self._started.set)
         if self._changed is not None:
             self._announce()
 
@@ -514,7 +517,8 @@ class Task(Generic[P, R_co]):
         with _making:
             event = Event()
             self._started = self._started or event
-        if self._began_at is not None:  # `_begin` looks the other way round: one of the two sets it
+        # `_begin` and `_end` look the other way round: one of the two sets it.
+        if self._began_at is not None or self._ended_at is not None:
             self._started.set()
         return self._started
 
