@@ -10,6 +10,7 @@ from inspect import (
     CO_COROUTINE,
     CO_GENERATOR,
     CO_ITERABLE_COROUTINE,
+    Parameter,
     Signature,
     isasyncgenfunction,
     iscoroutine,
@@ -221,9 +222,22 @@ def _check_arguments(func: object, args: tuple[object, ...], kwargs: Mapping[str
 
 
 def _signature(func: object) -> Signature | None:
-    """Read the signature of what is called itself: a decorator may take other arguments."""
+    """Read the signature of what is called itself: a decorator may take other arguments.
+
+    Of a callable object that is the function of its class; the object itself is not asked, as
+    `inspect` compares it, and a mock notes that as a call.
+    """
+    shape = None if type(func) is partial else _find_shape(func, 0, {})
+    if shape is not None and shape[2]:
+        return _ask(lambda: _without_self(signature(shape[0], follow_wrapped=False)))
     called = cast("Callable[..., object]", func)
     return _ask(lambda: signature(called, follow_wrapped=False))
+
+
+def _without_self(whole: Signature) -> Signature:
+    first, *others = whole.parameters.values()
+    takes_any = first.kind is Parameter.VAR_POSITIONAL
+    return whole.replace(parameters=[first, *others] if takes_any else others)
 
 
 def fits(func: object, args: tuple[object, ...]) -> bool:
