@@ -614,8 +614,8 @@ def current_task() -> Task:
     """Return the task that is running, in its function and in all that this calls.
 
     Raises:
-        NoCurrentTaskError: No task is running here; or one that has left this running has failed,
-            or was handed over to an engine, which works in this process.
+        NoCurrentTaskError: No task is running here; or one that has left this running is over. Only
+            one that has returned ``None`` is still found then: keep the handle, to be sure.
     """
     here = task_here()
     if here is None:
