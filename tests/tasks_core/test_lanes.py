@@ -1546,7 +1546,10 @@ async def test_who_comes_in_between_a_clearance_keeps_its_place() -> None:
         async with open_guarded() as runner:
             batch = runner.task(key="key", limit=1)
             tasks = [batch.schedule(gate, name) for name in range(21)]
-            act = partial(batch.schedule, gate, "late")
+
+            def act(batch: PhaseScheduler = batch, gate: Gate = gate) -> None:
+                batch.schedule(gate, "late")
+
             with Between(act, step) as between:
                 for task in reversed(tasks[1:]):
                     task.cancel()
