@@ -445,16 +445,16 @@ class TaskRunner(Scheduler):
         if self._closed is not None:
             raise RunnerClosedError(escape(task.name), self._closed)
         config = task.config
-        scopes = task._backend.living.scopes
         if (config.limit is not None or config.unique or config.key is not None) and counts:
             accepted = self._lanes.admit(task, self.registry)
             if accepted is not task:
                 return accepted
+            scopes = task._backend.living.scopes
             scopes[task] = None
             if task._ended_at is not None:  # who has come in between has found and cancelled it
                 scopes.pop(task, None)
             return task
-        scopes[task] = None
+        task._backend.living.scopes[task] = None
         if self._lanes.watched:
             self._lanes.note(task)
         return task
