@@ -13,7 +13,7 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext, suppress
-from dataclasses import FrozenInstanceError, asdict
+from dataclasses import FrozenInstanceError, asdict, dataclass
 from functools import partial
 from secrets import token_hex
 from typing import Any, NoReturn, cast, get_args
@@ -941,6 +941,23 @@ async def test_8_7_nothing_that_an_engine_raises_gets_out(
         assert isinstance(failure.value.__cause__, TaskAborted)
         assert failure.value.__cause__.__cause__ is trouble
         assert await runner.schedule(double, 1).wait() == 2
+
+
+@dataclass(frozen=True)
+class Frozen(Exception):  # noqa: N818 - what it is
+    """An error that refuses whatever is set on it."""
+
+    code: int = 503
+
+
+async def test_8_7_an_engines_error_may_refuse_attributes(engine: Engine) -> None:
+    """8.7: The cause is what the engine has raised, a frozen dataclass too (4.1)."""
+    engine.trouble = trouble = Frozen()
+    async with open_runner(carriers=[engine]) as runner:
+        task = runner.schedule(engine.task(double), 1)
+        with pytest.raises(HandOverError) as failure:
+            await task.wait()
+    assert failure.value.__cause__ is trouble
 
 
 @on_asyncio  # trio's cannot be made by others

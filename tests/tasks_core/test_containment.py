@@ -7,6 +7,7 @@ import sys
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
 import anyio
@@ -38,6 +39,20 @@ class Hostile(Exception):  # noqa: N818 - it is an error in more than one way
 
     def __repr__(self) -> str:
         raise SystemExit
+
+
+@dataclass(frozen=True)
+class Frozen(Exception):  # noqa: N818 - what it is
+    """An error that refuses whatever is set on it."""
+
+    text: str = "it failed"
+
+
+class Indivisible(ExceptionGroup[Exception]):
+    """A group that cannot be taken apart."""
+
+    def derive(self, excs: object) -> NoReturn:
+        raise KeyError
 
 
 class HostileCallable:
@@ -165,6 +180,7 @@ async def test_a_failure_reaches_nobody_else(
         GeneratorExit(),
         Abrupt(),
         BaseExceptionGroup("several", [SomeError(), Abrupt()]),
+        BaseExceptionGroup("several", [SystemExit(1)]),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -191,18 +207,80 @@ async def test_what_is_no_exception_is_a_failure_too(
 
 
 @on_both
+@pytest.mark.parametrize("make", [raising, raising_async])
+@pytest.mark.parametrize("error", [Frozen(), Indivisible("several", [SomeError()])])
+async def test_an_error_that_refuses_to_be_handled_is_a_failure(
+    make: Callable[[BaseException], Callable[[], object]],
+    error: Exception,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A frozen dataclass may be an exception, which refuses a traceback of ours (4.1 to 4.3)."""
+    handled: list[Exception] = []
+    async with open_runner() as runner:
+        batch = runner.task(on_error=lambda _, error: handled.append(error))
+        func: Any = make(error)
+        task: Task[..., object] = batch.schedule(func)
+        for _ in range(2):
+            with pytest.raises(type(error)) as raised:
+                await task.wait()
+            assert raised.value is error
+
+    assert task.state is TaskState.FAILED
+    assert handled == [error]
+    (record,) = records(caplog, "ERROR")
+    assert record.getMessage().endswith("failed")
+
+
+@on_both
+async def test_what_an_error_raises_when_it_is_looked_at_is_the_failure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A group that cannot be freed of its cancellations ends as a failure, nothing else (4.1)."""
+
+    async def clean_up() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise Indivisible("several", [SomeError(), SomeError()])
+
+    async with open_runner() as runner:
+        task = runner.schedule(clean_up)
+        await task.started.wait()
+        await anyio.wait_all_tasks_blocked()
+        task.cancel()
+        await over(task)
+
+    assert task.state is TaskState.FAILED
+    assert isinstance(task.exception, KeyError)
+    (record,) = records(caplog, "ERROR")
+    assert "Indivisible" in (record.exc_text or "")
+
+
+@on_both
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyboardInterrupt(),
+        BaseExceptionGroup("several", [SomeError(), KeyboardInterrupt()]),
+        BaseExceptionGroup("several", [BaseExceptionGroup("more", [KeyboardInterrupt()])]),
+    ],
+    ids=["bare", "group", "groups"],
+)
 async def test_a_keyboard_interrupt_in_a_thread_is_a_failure(
+    error: BaseException,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Ctrl-C never reaches a worker thread, so what is raised there is no Ctrl-C (4.1)."""
     async with open_runner() as runner:
         tasks = TasksScheduler(runner)
         bystander = tasks.schedule(until_cancelled)
-        task: Task[..., object] = tasks.schedule(raising(KeyboardInterrupt()))
+        handled = tasks.task(on_error=raising(error))
+        task: Task[..., object] = handled.schedule(raising(error))
 
-        with pytest.raises(TaskAborted, match="KeyboardInterrupt"):
+        with pytest.raises(TaskAborted, match=type(error).__name__) as raised:
             await task.wait()
-        assert len(logged(caplog, "ERROR")) == 1
+        assert raised.value.__cause__ is error
+        assert len(logged(caplog, "ERROR")) == 2  # the task, and its error handler
         await others_live(tasks, bystander)
 
 
@@ -574,6 +652,10 @@ async def raise_abruptly(task: Task, error: Exception) -> NoReturn:
     raise SystemExit("from the handler")
 
 
+async def raise_frozen(task: Task, error: Exception) -> NoReturn:
+    raise Frozen("from the handler")
+
+
 @on_both
 @pytest.mark.parametrize("func", [fail_async, raising_async(Abrupt("it failed"))])
 @pytest.mark.parametrize(
@@ -588,6 +670,7 @@ async def raise_abruptly(task: Task, error: Exception) -> NoReturn:
         (raise_while_handling, ["it failed", "from the handler"]),
         (raise_in_a_circle, ["it failed", "the cause", "from the handler"]),
         (raise_abruptly, ["it failed", "from the handler"]),
+        (raise_frozen, ["it failed", "from the handler"]),
     ],
 )
 async def test_a_handler_that_fails_is_logged_once_with_both_tracebacks(

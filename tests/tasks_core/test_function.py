@@ -232,6 +232,23 @@ def test_what_does_anything_else_when_called_is_sync(func: Callable[..., object]
     assert not is_async(func)
 
 
+class TakesAny:
+    """A callable object whose call names no parameter, not even itself."""
+
+    def __call__(*args: object) -> None: ...
+
+
+def test_a_mock_is_not_called_while_its_arguments_are_checked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first one of a process notes no comparison as a call (contract 2.2)."""
+    monkeypatch.setattr("tasks_core._function._FITTING", {})
+    mock = MagicMock()
+
+    assert not check_call(mock, ("ada",), {"by": 1})
+    assert mock.mock_calls == []
+
+
 FITTING: list[tuple[object, tuple[object, ...], dict[str, object]]] = [
     (add, (1,), {}),
     (add, (1, 2), {"c": 3}),
@@ -246,6 +263,7 @@ FITTING: list[tuple[object, tuple[object, ...], dict[str, object]]] = [
     (Sender.send, (Sender(), "x"), {}),
     (types.MethodType(Callee(), "x"), (), {}),
     (Callee(), ("x",), {}),
+    (TakesAny(), ("x", 1), {}),
     (Sender, (), {}),
     (len, ([],), {}),
     (print, ("any", 1), {"sep": ""}),

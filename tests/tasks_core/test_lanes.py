@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import gc
 import pickle
+import sys
 import threading
 import tracemalloc
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from types import FrameType, MethodType
+from typing import Any, Final, Self
 
 import anyio
 import pytest
-from anyio import from_thread, to_thread
+from anyio import fail_after, from_thread, to_thread
 from anyio.lowlevel import checkpoint
 from tasks_core import (
     BacklogFullError,
@@ -26,9 +28,11 @@ from tasks_core import (
     TaskCancelled,
     TaskConfig,
     TaskRunner,
+    TaskSettings,
     TaskSkipped,
     TasksScheduler,
 )
+from tasks_core._lanes import _newest
 from tasks_core.testing import drain, inline
 
 from tests.tasks_core.clock import LONG, forward, with_clock
@@ -172,8 +176,29 @@ class Service:
     async def work(self) -> None:
         await anyio.sleep_forever()
 
-    async def __call__(self) -> None:
+    async def rest(self) -> None:
         await anyio.sleep_forever()
+
+
+class Actor:
+    """A function as a task queue's library makes one: it is called, or sends itself."""
+
+    def __call__(self) -> None: ...
+
+    async def send(self) -> None:
+        await anyio.sleep_forever()
+
+    @classmethod
+    async def send_all(cls) -> None:
+        await anyio.sleep_forever()
+
+
+class OtherActor(Actor):
+    pass
+
+
+async def send(self: Callable[[], Any]) -> None:
+    await anyio.sleep_forever()
 
 
 def make_function() -> Callable[[], Any]:
@@ -221,6 +246,7 @@ def decorate_often(func: Callable[[], Any], times: int = 200) -> Callable[[], An
 
 
 service = Service()
+actor = Actor()
 SAME: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "partial": (partial(forever, 1), partial(forever, 2)),
     "partial and function": (partial(forever, 1), forever),
@@ -232,6 +258,9 @@ SAME: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "decorated local": (decorate(make_closure(1)), decorate(make_closure(2))),
     "decorated method": (decorate(service.work), decorate(Service().work)),
     "decorated partial": (decorate(partial(forever, 1)), decorate(forever)),
+    "send": (actor.send, actor.send),
+    "class method": (Actor.send_all, actor.send_all),
+    "bound to a function": (MethodType(send, make_function()), MethodType(send, make_function())),
     "decorated often": (decorate_often(forever), decorate_often(forever)),
 }
 
@@ -264,8 +293,12 @@ OTHERS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "functions": (decorate(forever), decorate(another)),
     "twice": (decorate(decorate(forever)), decorate(decorate(another))),
     "once and twice": (decorate(forever), decorate(decorate(forever))),
-    "methods": (decorate(service.work), decorate(service.__call__)),
+    "methods": (decorate(service.work), decorate(service.rest)),
     "partials": (decorate(partial(forever, 1)), decorate(partial(another))),
+    "send": (actor.send, Actor().send),
+    "decorated send": (decorate(actor.send), decorate(Actor().send)),
+    "class methods": (Actor.send_all, OtherActor.send_all),
+    "bound to functions": (MethodType(send, forever), MethodType(send, another)),
     "built-in": (decorate(dict), decorate(globals)),
 }
 
@@ -292,6 +325,67 @@ async def test_one_that_was_scheduled_without_is_returned() -> None:
         keyed = runner.task(key="key").schedule(forever)
         assert runner.task(key="key", unique=True).schedule(forever) is keyed
         assert runner.task(key="key").schedule(forever) is not keyed  # which does not ask
+
+
+async def test_those_that_come_later_without_are_found() -> None:
+    """9.8 What is scheduled without any setting is found, before and after somebody has asked."""
+    async with open_guarded() as runner:
+        one, two = runner.task(unique=True), runner.schedule(forever)
+        assert one.schedule(forever) is two
+        three = runner.schedule(forever)
+        two.cancel()
+        assert one.schedule(forever) is three
+        three.cancel()
+        runner.schedule(other)
+        four = one.schedule(forever)
+        assert four not in {two, three}
+        five = runner.task(key="key").schedule(forever)
+        six = runner.task(key="key").schedule(other)
+        assert runner.task(key="key", unique=True).schedule(other) is six
+        six.cancel()
+        assert runner.task(key="key", unique=True).schedule(other) is not six
+        assert runner.task(key="key", unique=True).schedule(forever) is five
+        assert one.schedule(forever) is four
+    assert not runner._lanes
+
+
+async def test_those_of_many_functions_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """9.8 However many functions somebody has asked for: those of no kind of their own as well."""
+    monkeypatch.setattr("tasks_core._lanes._MOST_WATCHED", 2)
+    async with open_guarded() as runner:
+        one = runner.task(unique=True)
+        for _ in range(3):
+            for func in (forever, other, another, len):
+                plain: Task = runner.task().schedule(func, *("text",) * (func is not another))
+                assert one.schedule(func, *("text",) * (func is not another)) is plain
+
+
+@pytest.mark.parametrize("key", [None, "key"])
+async def test_one_is_found_among_many_at_once(key: str | None) -> None:
+    """9.8 It takes no longer where many tasks live."""
+    calls = 0
+
+    def see(frame: FrameType, event: str, arg: object) -> None:
+        nonlocal calls
+        del frame, event, arg
+        calls += 1
+
+    async with open_guarded() as runner:
+        for _ in range(3000):
+            runner.task(key=key).schedule(other)
+        one = runner.task(unique=True, key=key)
+        first = one.schedule(forever)  # that has looked at all of them
+        first.cancel()
+        for _ in range(3000):
+            runner.task(key=key).schedule(other)
+        sys.setprofile(see)
+        task = one.schedule(forever)
+        again = one.schedule(forever)
+        sys.setprofile(None)
+        assert task is again is not first
+        assert calls < 1000
+        for living in runner.registry:
+            living.cancel()
 
 
 async def test_the_same_task_from_many_threads() -> None:
@@ -1287,3 +1381,216 @@ async def test_a_daemon_of_a_key_waits_its_turn() -> None:
         await anyio.wait_all_tasks_blocked()
         assert states(daemon) == ["pending"]
     assert states(first, daemon) == ["cancelled"] * 2
+
+
+# Who comes in between: a finaliser, or a signal handler, in the thread that holds the lock.
+
+
+class Between:
+    """Does something once, after so many calls within the counting of tasks.
+
+    There a finaliser or a signal handler may come in between, so that nothing else is needed.
+    """
+
+    def __init__(self, action: Callable[[], object], after: int) -> None:
+        self.done = False
+        self._action = action
+        self._left = after
+
+    def __enter__(self) -> Self:
+        sys.setprofile(self._see)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+    def _see(self, frame: FrameType, event: str, arg: object) -> None:
+        del arg
+        if event == "c_call" or frame.f_globals["__name__"] != "tasks_core._lanes":
+            return
+        self._left -= 1
+        if self._left < 0:
+            sys.setprofile(None)
+            self.done = True
+            self._action()
+
+
+STEPS: Final = 500
+
+BETWEEN: dict[str, TaskSettings] = {
+    "limit": {"key": "key", "limit": 1},
+    "unique": {"unique": True},
+    "unique key": {"key": "key", "unique": True},
+}
+
+
+@pytest.mark.parametrize("cancels", [False, True])
+@pytest.mark.parametrize("settings", BETWEEN.values(), ids=BETWEEN)
+async def test_who_comes_in_between_is_counted(
+    settings: TaskSettings,
+    cancels: bool,  # noqa: FBT001
+) -> None:
+    """9.8, 9.10 A finaliser may schedule and cancel while a task is counted, wherever it comes."""
+    step = 0
+    for step in range(STEPS):
+        gate = Gate()
+        gate.open("here")
+        async with open_guarded() as runner:
+            batch = runner.task(**settings)
+            runner.task(key="key").schedule(checkpoint)  # from before anybody asked for one
+
+            made: list[Task] = []
+
+            def act(
+                batch: PhaseScheduler = batch, gate: Gate = gate, made: list[Task] = made
+            ) -> None:
+                made.append(batch.schedule(gate, "here"))
+                if cancels:
+                    made[0].cancel()
+
+            with Between(act, step) as between:
+                task = batch.schedule(gate, "here")
+            if not between.done:
+                break
+            with fail_after(GUARD):
+                await runner.join()
+            assert gate.most <= 1
+            assert not runner._lanes
+            if not cancels:
+                assert (made[0] is task) is ("unique" in settings)
+                assert len(gate.begun) == 1 + ("unique" not in settings)
+    assert 3 < step < STEPS - 1
+
+
+async def test_who_comes_in_between_a_search_is_counted() -> None:
+    """9.8 A finaliser may schedule what is not counted while one of its function is looked for."""
+    step = 0
+    for step in range(STEPS):
+        gate = Gate()
+        gate.open("here")
+        async with open_guarded() as runner:
+            batch = runner.task(unique=True)
+            first = batch.schedule(gate, "here")
+            runner.schedule(gate, "here")
+            first.cancel()
+
+            def act(runner: TaskRunner = runner, gate: Gate = gate) -> None:
+                runner.schedule(gate, "here")
+
+            with Between(act, step) as between:
+                batch.schedule(gate, "here")
+            if not between.done:
+                break
+            with fail_after(GUARD):
+                await runner.join()
+            assert len(gate.begun) == 2
+            assert not runner._lanes
+    assert 3 < step < STEPS - 1
+
+
+@pytest.mark.parametrize("ends", [False, True])
+async def test_who_comes_in_between_a_first_search_leaves_nothing(
+    ends: bool,  # noqa: FBT001
+) -> None:
+    """9.8 What is not counted may end while somebody asks for one of its function the first time.
+
+    So it may in a thread, while its event loop goes on.
+    """
+    step = 0
+    for step in range(STEPS):
+        gate = Gate()
+        gate.open("here")
+        async with open_guarded() as runner:
+            plain = runner.schedule(gate, "here")
+            keyed = runner.task(key="key")
+            act = plain.cancel if ends else partial(keyed.schedule, checkpoint)
+            with Between(act, step) as between:
+                task = runner.task(unique=True).schedule(gate, "here")
+            if not between.done:
+                break
+            with fail_after(GUARD):
+                await runner.join()
+            assert len(gate.begun) == (task is not plain or not ends)
+            assert not runner._lanes
+    assert 3 < step < STEPS - 1
+
+
+class Changing(dict[Task, object]):
+    """A dictionary that has changed while it is iterated over, the first time."""
+
+    changed = False
+
+    def __reversed__(self) -> Any:
+        if not self.changed:
+            self.changed = True
+            raise RuntimeError
+        return super().__reversed__()
+
+
+async def test_who_is_about_to_leave_is_not_returned() -> None:
+    """9.8 A task that is over has not left yet where somebody comes in between, or in a thread."""
+    async with open_guarded() as runner:
+        task, ended = runner.schedule(forever), runner.schedule(forever)
+        ended.cancel()
+        await over(ended)
+        assert _newest(Changing({task: None, ended: None})) is task
+        task.cancel()
+
+
+async def test_who_comes_in_between_a_clearance_keeps_its_place() -> None:
+    """9.10 Where many that wait are cancelled, what is scheduled meanwhile has its turn."""
+    step = 0
+    for step in range(STEPS):
+        gate = Gate()
+        gate.open("late")
+        async with open_guarded() as runner:
+            batch = runner.task(key="key", limit=1)
+            tasks = [batch.schedule(gate, name) for name in range(21)]
+
+            def act(batch: PhaseScheduler = batch, gate: Gate = gate) -> None:
+                batch.schedule(gate, "late")
+
+            with Between(act, step) as between:
+                for task in reversed(tasks[1:]):
+                    task.cancel()
+            if not between.done:
+                break
+            gate.open(0)
+            with fail_after(GUARD):
+                await runner.join()
+            assert gate.begun == [0, "late"]
+            assert not runner._lanes
+    assert 3 < step < STEPS - 1
+
+
+@pytest.mark.parametrize("way", ["schedules", "cancels", "ends others"])
+async def test_who_comes_in_between_an_end_is_counted(way: str) -> None:
+    """9.10 Who comes while a task leaves takes no turn twice, and none is lost."""
+    step = 0
+    for step in range(STEPS):
+        gate = Gate()
+        async with open_guarded() as runner:
+            batch = runner.task(key="key", limit=1)
+            tasks = [batch.schedule(gate, name) for name in range(4)]
+            await tasks[0].started.wait()
+
+            def act(
+                batch: PhaseScheduler = batch, gate: Gate = gate, tasks: list[Task] = tasks
+            ) -> None:
+                if way == "schedules":
+                    tasks.append(batch.schedule(gate, 4))
+                elif way == "cancels":
+                    tasks[1].cancel()
+                else:
+                    tasks[2].cancel()
+                    tasks[1].cancel()
+
+            gate.open(*range(5))
+            with Between(act, step) as between, fail_after(GUARD):
+                await runner.join()
+            if not between.done:
+                break
+            assert gate.most == 1
+            assert all(task._is_over for task in tasks)
+            assert not runner._lanes
+    assert 3 < step < STEPS - 1

@@ -10,6 +10,7 @@ import traceback
 import weakref
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -63,6 +64,30 @@ async def thrice(attempt: Attempt) -> Any:
         with suppress(SomeError):
             return await attempt()
     return await attempt()
+
+
+@dataclass(frozen=True)
+class Frozen(SomeError):  # noqa: N818 - what it is
+    """An error that refuses whatever is set on it."""
+
+    code: int = 503
+
+
+async def test_an_attempt_whose_error_refuses_attributes_is_followed_by_another() -> None:
+    """9.5 What an attempt raises may be a frozen dataclass; the last one is what failed (4.1)."""
+    raised: list[Frozen] = []
+
+    async def fail_frozen() -> None:
+        raised.append(Frozen())
+        raise raised[-1]
+
+    async with open_runner() as runner:
+        task = runner.task(retry=thrice).schedule(fail_frozen)
+        with pytest.raises(Frozen):
+            await task.wait()
+
+    assert len(raised) == 3
+    assert task.exception is raised[-1]
 
 
 class Waiting:

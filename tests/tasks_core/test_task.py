@@ -109,7 +109,7 @@ async def test_a_skipped_task_says_so() -> None:
         await wait()
         assert task.state is TaskState.SKIPPED
         assert task.result is None
-        assert not task.started.is_set()
+        assert task.attempt == 0
         assert not task.cancel()
 
 
@@ -203,7 +203,7 @@ async def test_a_task_cancelled_before_its_first_step_is_not_called(
         await over(task)
         await tasks.begun()
         assert (task.state, called) == (TaskState.CANCELLED, [])
-        assert not task.started.is_set()
+        assert task.attempt == 0
 
 
 async def test_a_running_async_task_can_be_cancelled() -> None:
@@ -535,6 +535,27 @@ async def test_waiting_includes_the_error_handler() -> None:
         assert task.state is TaskState.FAILED
         assert not task.cancel()
         go.set()
+
+
+@pytest.mark.parametrize("skips", [False, True])
+async def test_started_is_set_where_a_task_ends_without_beginning(
+    skips: bool,  # noqa: FBT001
+) -> None:
+    """2.6 Who waits for the start of a task that is skipped or cancelled does not wait for ever."""
+    async with open_runner() as runner:
+        tasks = TasksScheduler(runner)
+        task, unasked = (tasks.after_response.schedule(fail_async) for _ in range(2))
+        started = task.started
+        assert not started.is_set()
+        if skips:
+            tasks.fail()
+        else:
+            task.cancel()
+            unasked.cancel()
+        with anyio.fail_after(GUARD):
+            await started.wait()
+            await unasked.started.wait()
+        assert task.state is (TaskState.SKIPPED if skips else TaskState.CANCELLED)
 
 
 async def test_started_is_one_event_for_all() -> None:

@@ -6,6 +6,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from math import inf
 from typing import Any
 
@@ -64,6 +65,26 @@ async def past(task: Task) -> None:
 
 
 # What a timeout is (9.1)
+
+
+@dataclass(frozen=True)
+class Frozen(Exception):  # noqa: N818 - what it is
+    """An error that refuses whatever is set on it."""
+
+    code: int = 503
+
+
+async def test_what_is_raised_while_it_is_cut_may_refuse_attributes() -> None:
+    """9.2 One that raises while it is cancelled has failed with that, a frozen dataclass too."""
+
+    def fail_frozen() -> None:
+        raise Frozen
+
+    async with open_runner() as runner:
+        task = runner.task(timeout=LONG).schedule(Cut(fail_frozen))
+        await past(task)
+
+    assert isinstance(task.exception, Frozen)
 
 
 @pytest.mark.parametrize("shield", [False, True])

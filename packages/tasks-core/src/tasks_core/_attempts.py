@@ -17,7 +17,7 @@ from ._function import describe
 from ._record import escape
 from ._task import Task
 from ._threads import call_in_thread
-from ._traceback import users_part
+from ._traceback import cut_traceback, set_traceback
 
 
 class Attempts:
@@ -86,7 +86,7 @@ class Attempts:
                 finally:
                     if self._last is not None:
                         # Without the frames of who retries, which often hold the error themselves.
-                        self._last.__traceback__ = self._traceback
+                        set_traceback(self._last, self._traceback)
         finally:
             del others[self._task]
         # Only after a failure anything ends its scope, and not where the task is cancelled too.
@@ -133,7 +133,7 @@ class Attempts:
             self._returned, self._fails = True, False
         else:
             self._last = raised
-            raised.__traceback__ = self._traceback = users_part(raised.__traceback__)
+            self._traceback = cut_traceback(raised)
             failure = self._as_failure(raised)
             self._failure = failure or self._failure
             self._fails = failure is not None and not self._returned
@@ -201,7 +201,7 @@ class Attempts:
                     raise
             # What is cancelled at the same time does not come here: that is what counts (9.2).
             cut = cast("BaseException", cut)
-            cut.__traceback__ = users_part(cut.__traceback__)
+            cut_traceback(cut)
             raise TaskTimedOut(escape(self._task.name), timeout) from cut
         finally:
             del cut  # its traceback has this frame

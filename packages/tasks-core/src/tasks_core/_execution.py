@@ -11,11 +11,12 @@ from . import _report
 from ._attempts import Attempts
 from ._backend import runs_here
 from ._exceptions import HandOverError, TaskAborted
+from ._function import type_name
 from ._record import escape
 from ._state import PENDING, SUCCEEDED
 from ._task import Task, forget_here
-from ._threads import call, call_in_thread
-from ._traceback import users_part
+from ._threads import call, call_in_thread, is_interrupt
+from ._traceback import cut_traceback
 
 
 async def execute(task: Task, refusal: Exception | None = None) -> None:
@@ -105,7 +106,7 @@ async def _fail(task: Task, error: Exception, scope: CancelScope) -> None:
 
 def _swallow(raised: BaseException, task: Task, scope: CancelScope) -> None:
     """Let nothing out of a task that its own scope has not taken, but for Ctrl-C."""
-    if _is_interrupt(raised):
+    if is_interrupt(raised):
         _report.interrupted(task)
         raise KeyboardInterrupt from raised
     if isinstance(raised, Exception) and runs_here():
@@ -118,10 +119,22 @@ def _swallow(raised: BaseException, task: Task, scope: CancelScope) -> None:
 def _failure(raised: BaseException, scope: CancelScope, task: Task) -> Exception | None:
     """Return the failure that ``raised`` means, or ``None`` if it ends the task in another way.
 
+    What an exception of users' own raises when it is looked at is the failure then.
+    """
+    try:
+        return _judge(raised, scope, task)
+    except Exception as surprise:  # noqa: BLE001 - whatever it is
+        cut_traceback(surprise)
+        return surprise
+
+
+def _judge(raised: BaseException, scope: CancelScope, task: Task) -> Exception | None:
+    """Return what `_failure` does.
+
     A cancellation is known by what was cancelled, not by its type: libraries let cancelled errors
     escape that nobody meant for the task, and these are failures.
     """
-    if _is_interrupt(raised) or (isinstance(raised, GeneratorExit) and not runs_here()):
+    if is_interrupt(raised) or (isinstance(raised, GeneratorExit) and not runs_here()):
         return None
     cancelled, outside = get_cancelled_exc_class(), task._backend.cancelled_from_outside
     if isinstance(raised, cancelled) and (scope.cancel_called or outside()):
@@ -129,20 +142,12 @@ def _failure(raised: BaseException, scope: CancelScope, task: Task) -> Exception
     error = _without(raised, cancelled) if scope.cancel_called else raised
     if error is None:
         return None
-    error.__traceback__ = users_part(error.__traceback__)
+    cut_traceback(error)
     if isinstance(error, Exception):
         return error
-    aborted = TaskAborted(type(error).__name__)
+    aborted = TaskAborted(type_name(error))
     aborted.__cause__ = error
     return aborted
-
-
-def _is_interrupt(raised: BaseException) -> bool:
-    """Whether it is Ctrl-C, by itself or as task groups pass it on."""
-    if isinstance(raised, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", raised)
-        return group.subgroup(KeyboardInterrupt) is not None
-    return isinstance(raised, KeyboardInterrupt)
 
 
 def _without(raised: BaseException, kind: type[BaseException]) -> BaseException | None:

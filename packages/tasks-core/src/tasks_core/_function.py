@@ -10,6 +10,7 @@ from inspect import (
     CO_COROUTINE,
     CO_GENERATOR,
     CO_ITERABLE_COROUTINE,
+    Parameter,
     Signature,
     isasyncgenfunction,
     iscoroutine,
@@ -221,9 +222,22 @@ def _check_arguments(func: object, args: tuple[object, ...], kwargs: Mapping[str
 
 
 def _signature(func: object) -> Signature | None:
-    """Read the signature of what is called itself: a decorator may take other arguments."""
+    """Read the signature of what is called itself: a decorator may take other arguments.
+
+    Of a callable object that is the function of its class; the object itself is not asked, as
+    `inspect` compares it, and a mock notes that as a call.
+    """
+    shape = None if type(func) is partial else _find_shape(func, 0, {})
+    if shape is not None and shape[2]:
+        return _ask(lambda: _without_self(signature(shape[0], follow_wrapped=False)))
     called = cast("Callable[..., object]", func)
     return _ask(lambda: signature(called, follow_wrapped=False))
+
+
+def _without_self(whole: Signature) -> Signature:
+    first, *others = whole.parameters.values()
+    takes_any = first.kind is Parameter.VAR_POSITIONAL
+    return whole.replace(parameters=[first, *others] if takes_any else others)
 
 
 def fits(func: object, args: tuple[object, ...]) -> bool:
@@ -248,23 +262,38 @@ def identify(func: object) -> object:
 
     Functions in its closure belong to it: what a decorator makes is one function by its code.
     """
-    reached = [_unbind(func)]
+    reached: list[object] = []
+    receivers: list[int] = []
+    _reach(func, reached, receivers)
     for one in reached:  # it grows
         for cell in (type(one) is FunctionType and one.__closure__) or ():
-            within = _unbind(_ask(partial(getattr, cell, "cell_contents")))  # it may be empty
+            within = _ask(partial(getattr, cell, "cell_contents"))  # it may be empty
+            inner = unbind(within)
             if (
-                type(within) in {FunctionType, BuiltinFunctionType}
+                type(inner) in {FunctionType, BuiltinFunctionType}
                 and len(reached) < _MOST_REACHED
-                and all(within is not other for other in reached)
+                and all(inner is not other for other in reached)
             ):
-                reached.append(within)
-    return tuple(_identify(one) for one in reached)
+                _reach(within, reached, receivers)
+    return (*map(_identify, reached), *receivers)
+
+
+def _reach(func: object, reached: list[object], receivers: list[int]) -> None:
+    """Note a function; and what it is bound to, if that can be called: it sends for a function."""
+    func = _unwrap_partial(func)
+    reached.append(unbind(func))
+    receiver = func.__self__ if type(func) is MethodType else None
+    if type(receiver) is FunctionType or isinstance(receiver, type):
+        reached.append(receiver)
+    elif callable(receiver):
+        receivers.append(id(receiver))  # who lives by this identity holds it
 
 
 _MOST_REACHED = 50
 
 
-def _unbind(func: object) -> object:
+def unbind(func: object) -> object:
+    """Return the function of a bound method, and of partials."""
     func = _unwrap_partial(func)
     return func.__func__ if type(func) is MethodType else func
 

@@ -11,14 +11,14 @@ from inspect import isawaitable, iscoroutine
 from threading import Condition, Thread
 from typing import Any, Final
 
-from anyio import Event, fail_after, move_on_after
+from anyio import Event, move_on_after
 
 from ._backend import Backend
 from ._carrier import Carried, Carrier, TaskStatus
 from ._exceptions import HandOverError, LoopEndedError, TaskAborted
 from ._function import is_async
 from ._record import escape
-from ._traceback import users_part
+from ._traceback import cut_traceback
 
 THREADS: Final = 4
 """How many sync questions are asked at a time, of each whom a runner asks."""
@@ -180,10 +180,13 @@ async def hand_over(
     """
     carrier, send = carried
     try:
-        with fail_after(carrier.timeout):
+        # Not `fail_after`: a generator's context manager sets attributes of what is raised.
+        with move_on_after(carrier.timeout) as limit:
             await messengers.ask(("hand-over", carrier.name), backend, send, task_id)
+        if limit.cancelled_caught:
+            raise TimeoutError  # noqa: TRY301 - handled as what the engine raises
     except Exception as error:
-        error.__traceback__ = users_part(error.__traceback__)
+        cut_traceback(error)
         raise HandOverError(escape(name), carrier.name) from error
     finally:
         del carried, send  # as in `Messengers.ask`

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from itertools import chain
+from types import FunctionType
+from typing import Any
 
 from ._exceptions import BacklogFullError
-from ._function import describe, identify
+from ._function import describe, identify, unbind
 from ._record import escape
 from ._state import PENDING
 from ._task import Task
@@ -16,13 +17,14 @@ from ._task import Task
 class Lane:
     """The tasks of a key that live."""
 
-    __slots__ = ("index", "last", "living", "running", "waiting")
+    __slots__ = ("index", "living", "running", "twins", "waiting")
 
     def __init__(self, index: object) -> None:
         self.index = index
-        self.living = 0
-        # The one that was scheduled last, if it lives.
-        self.last: Task | None = None
+        # Those that live, in the order in which they were scheduled. Once somebody has asked for
+        # one of a function, where a key was set: with their functions, and the same by these.
+        self.living: dict[Task, object] = {}
+        self.twins: dict[object, dict[Task, None]] | None = None
         # Those that were started.
         self.running: set[Task] = set()
         # Those whose time has come, in that order; some have ended since.
@@ -35,12 +37,23 @@ class Lane:
 
 
 class Lanes:
-    """A lane for each key of which a task lives. All of it is called under the runner's lock."""
+    """A lane for each key of which a task lives. All of it is called under the runner's lock.
+
+    A finaliser or a signal handler may come in between all the same, in the thread that holds the
+    lock, and schedule or cancel tasks: wherever something is called, or a container is made. So
+    what has been found out is done only if nothing has changed meanwhile, by steps that call
+    nothing; else it is found out anew.
+    """
 
     def __init__(self) -> None:
         self._lanes: dict[object, Lane] = {}
+        # How often anything was changed.
+        self._changes = 0
         # Whether what is handed over to an engine no longer waits for its turn.
         self._hurries = False
+        # The code of functions, by its identity, of which somebody has asked for a unique task
+        # without a key: from then on also those tasks of them are known that are not counted.
+        self.watched: dict[int, object] = {}
 
     def __len__(self) -> int:
         return len(self._lanes)
@@ -57,75 +70,186 @@ class Lanes:
         """
         config = task.config
         index = identify(task.func) if config.key is None else config.key
-        lane = self._lanes.get(index)
-        if config.unique:
-            twin = _find_twin(task, lane, living)
-            if twin is not None:
-                return twin
-        if lane is None:
-            lane = Lane(index)
-        if config.limit is not None and config.backlog is not None:
-            waiting = lane.living - len(lane.running)
-            if waiting >= config.backlog + max(0, config.limit - len(lane.running)):
-                key = describe(task.func) if config.key is None else config.key
-                raise BacklogFullError(escape(task.name), key, escape(key), waiting)
-        self._lanes[index] = task._lane = lane
-        lane.living += 1
-        lane.last = task
-        return task
+        if config.unique and config.key is None:
+            self._watch(task, living)
+        while True:
+            changes = self._changes
+            lane = self._lanes.get(index)
+            if config.unique:
+                twin = self._find_twin(task, index, lane)
+                if twin is not None:
+                    return twin
+            if lane is None:
+                lane = Lane(index)
+            self._refuse_backlog(task, lane)
+            if self._count(task, lane, changes):
+                return task
+
+    def note(self, task: Task) -> None:
+        """Know a task that is not counted, if somebody has asked for one of its function."""
+        if id(_code_of(task)) in self.watched:
+            self._adopt(task)
 
     def enter(self, task: Task, lane: Lane) -> bool:
         """Let a task whose time has come run, or wait its turn; return whether it may run."""
-        if task in lane.running:
+        while True:
+            changes = self._changes
+            if task in lane.running:
+                return True
+            waits = task.config.limit is not None and (lane.waiting or not lane.has_room(task))
+            waits = waits and not (self._hurries and task._carried is not None)
+            if self._changes != changes:
+                continue
+            if task._lane is not lane:  # it has ended
+                return False
+            self._changes += 1
+            if waits:
+                task._handle = lane
+                lane.waiting.append(task)
+                return False
+            lane.running.add(task)
             return True
-        waits = task.config.limit is not None and (lane.waiting or not lane.has_room(task))
-        if waits and not (self._hurries and task._carried is not None):
-            lane.waiting.append(task)
-            return False
-        lane.running.add(task)
-        return True
 
     def hurry(self) -> list[Task]:
         """Let no hand-over wait for its turn from now on; return those that have waited."""
         self._hurries = True
         due: list[Task] = []
-        for lane in self._lanes.values():
-            carried = [one for one in lane.waiting if one._carried and one._lane is lane]
-            lane.waiting = deque(one for one in lane.waiting if one._carried is None)
-            lane.running.update(carried)
-            due += carried
+        for lane in list(self._lanes.values()):
+            for one in list(lane.waiting):
+                if one._carried and one._lane is lane and one not in lane.running:
+                    self._changes += 1
+                    lane.running.add(one)  # it waits no more, see `leave`
+                    due.append(one)
         return due
 
     def leave(self, task: Task, lane: Lane) -> list[Task]:
         """Forget a task that is over; return those whose turn has come by that."""
-        due: list[Task] = []
-        lane.living -= 1
+        self._changes += 1
+        function = lane.living.pop(task, None)
         lane.running.discard(task)
-        if lane.last is task:
-            lane.last = None
+        twins = None if lane.twins is None else lane.twins.get(function)
+        if lane.twins is not None and twins is not None:
+            twins.pop(task, None)
+            if not twins and function in lane.twins and lane.twins[function] is twins:
+                del lane.twins[function]
+        due = self._give_turns(lane)
         waiting = lane.waiting
-        while waiting and (waiting[0]._state is not PENDING or lane.has_room(waiting[0])):
-            first = waiting.popleft()
-            if first._state is PENDING:
-                lane.running.add(first)
-                due.append(first)
-        if len(waiting) > 2 * (lane.living - len(lane.running)) + 16:  # most have ended
-            lane.waiting = deque(one for one in waiting if one._state is PENDING)
-        if not lane.living:
+        if len(waiting) > 2 * (len(lane.living) - len(lane.running)) + 16:  # most have ended
+            changes = self._changes
+            left = deque(one for one in list(waiting) if one._state is PENDING)
+            if self._changes == changes:
+                lane.waiting = left
+        if not lane.living and lane.index in self._lanes and self._lanes[lane.index] is lane:
+            self._changes += 1
             del self._lanes[lane.index]
         return due
 
+    def _give_turns(self, lane: Lane) -> list[Task]:
+        """Return those whose turn has come."""
+        due: list[Task] = []
+        while lane.waiting:
+            changes, first = self._changes, lane.waiting[0]
+            has_turn = first in lane.running
+            may_go = first._state is not PENDING or has_turn or lane.has_room(first)
+            if self._changes != changes:
+                continue
+            if not may_go:
+                break
+            self._changes += 1
+            del lane.waiting[0]
+            if first._state is PENDING and not has_turn:
+                lane.running.add(first)
+                due.append(first)
+        return due
 
-def _find_twin(task: Task, lane: Lane | None, living: Iterable[Task]) -> Task | None:
-    """Return a task of the same function and key that lives."""
-    function = identify(task.func)
-    if lane is not None:
-        last = () if lane.last is None else (lane.last,)
-        for one in chain(last, living):
-            if one._lane is lane and not one._is_over and identify(one.func) == function:
-                return one
-    if task.config.key is None:
-        for one in living:  # which is not counted, as nothing is set for it
-            if one._lane is None and not one._is_over and identify(one.func) == function:
-                return one
-    return None
+    def _find_twin(self, task: Task, index: object, lane: Lane | None) -> Task | None:
+        """Return a task of the same function and key that lives."""
+        if task.config.key is not None:
+            return None if lane is None else _newest(self._tell_apart(lane, identify(task.func)))
+        # All of a lane are of the same function here.
+        uncounted = self._lanes.get((None, index))
+        twin = None if lane is None else _newest(lane.living)
+        return twin or (None if uncounted is None else _newest(uncounted.living))
+
+    def _tell_apart(self, lane: Lane, function: object) -> dict[Task, None]:
+        """Return the tasks of a function in a lane, in which others may be."""
+        while lane.twins is None:
+            changes = self._changes
+            living = {one: identify(one.func) for one in list(lane.living)}
+            twins: dict[object, dict[Task, None]] = {}
+            for one, its in living.items():
+                twins.setdefault(its, {})[one] = None
+            if self._changes == changes:
+                lane.living, lane.twins = living, twins
+        return lane.twins.get(function, _NOBODY)
+
+    def _refuse_backlog(self, task: Task, lane: Lane) -> None:
+        config = task.config
+        if config.limit is not None and config.backlog is not None:
+            waiting = len(lane.living) - len(lane.running)
+            if waiting >= config.backlog + max(0, config.limit - len(lane.running)):
+                key = describe(task.func) if config.key is None else config.key
+                raise BacklogFullError(escape(task.name), key, escape(key), waiting)
+
+    def _count(self, task: Task, lane: Lane, changes: int) -> bool:
+        """Put a task into a lane, unless something has changed since it was found."""
+        function = None if lane.twins is None else identify(task.func)
+        twins = None if lane.twins is None else lane.twins.get(function, {})
+        if self._changes != changes:
+            return False
+        self._changes += 1
+        self._lanes[lane.index] = task._lane = lane
+        lane.living[task] = function
+        if lane.twins is not None and twins is not None:
+            lane.twins[function] = twins
+            twins[task] = None
+        return True
+
+    def _watch(self, task: Task, living: Iterable[Task]) -> None:
+        """Know from now on the tasks of a function that are not counted, once for each function."""
+        code = _code_of(task)
+        if id(code) in self.watched:
+            return
+        if len(self.watched) >= _MOST_WATCHED:
+            self.watched.clear()
+        self.watched[id(code)] = code
+        for one in living:
+            if one._lane is None and _code_of(one) is code:
+                self._adopt(one)
+
+    def _adopt(self, task: Task) -> None:
+        """Put a task that is not counted into a lane of those of its function."""
+        index = (None, identify(task.func))
+        while True:
+            changes = self._changes
+            lane = self._lanes.get(index) or Lane(index)
+            if task._is_over or task._lane is not None:
+                return
+            if self._count(task, lane, changes):
+                break
+        # Its event loop looks the other way round, so at least one of the two lets it leave.
+        if task._ended_at is not None:
+            task._lane = None
+            self.leave(task, lane)
+
+
+def _newest(living: dict[Task, Any]) -> Task | None:
+    """Return the newest of the tasks that are not over; what is over leaves at once."""
+    while True:
+        try:
+            for one in reversed(living):
+                if one._ended_at is None:
+                    return one
+        except RuntimeError:  # who has come in between has changed it
+            continue
+        return None
+
+
+def _code_of(task: Task) -> object:
+    """Return what tasks of the same function have in common, which is soon found."""
+    func = unbind(task.func)
+    return func.__code__ if type(func) is FunctionType else None
+
+
+_MOST_WATCHED = 1000
+_NOBODY: dict[Task, None] = {}

@@ -22,6 +22,7 @@ from ._record import TaskRecord
 from ._records import Records
 from ._state import PENDING
 from ._task import Task
+from ._traceback import get_traceback
 
 
 class TaskObserver(Protocol):
@@ -105,7 +106,7 @@ class Observers:
         if stack is not None:
             error = task.exception
             kind = None if error is None else type(error)
-            stack.__exit__(kind, error, None if error is None else error.__traceback__)
+            stack.__exit__(kind, error, None if error is None else get_traceback(error))
         for observer in self._observers:
             _guard(observer, task, partial(observer, task))
         self.changed(task)

@@ -12,6 +12,14 @@ from functools import partial
 from ._function import describe, show, type_name
 from ._record import cut, escape
 from ._task import Task
+from ._traceback import (
+    get_cause,
+    get_context,
+    get_suppress,
+    get_traceback,
+    set_context,
+    set_suppress,
+)
 
 logger = logging.getLogger("tasks_core")
 
@@ -197,14 +205,15 @@ def _function(func: object) -> str:
 
 def _chain(failure: BaseException, error: BaseException) -> None:
     """Make ``error`` part of what a traceback of ``failure`` shows."""
-    there = {id(error), id(error.__cause__)}  # of a `TaskAborted` the cause is what was raised
+    there = {id(error), id(get_cause(error))}  # of a `TaskAborted` the cause is what was raised
     seen = {id(failure)}
     while id(failure) not in there:
-        shown = failure.__cause__
-        if shown is None and not failure.__suppress_context__:
-            shown = failure.__context__
+        shown = get_cause(failure)
+        if shown is None and not get_suppress(failure):
+            shown = get_context(failure)
         if shown is None or id(shown) in seen:
-            failure.__context__, failure.__suppress_context__ = error, False
+            set_context(failure, error)
+            set_suppress(failure, False)  # noqa: FBT003 - as it is
             return
         seen.add(id(shown))
         failure = shown
@@ -221,7 +230,7 @@ def _log(
             return
         message = say()
         # Not the error itself: one that is false in a condition would be logged without traceback.
-        exc_info = None if error is None else (type(error), error, error.__traceback__)
+        exc_info = None if error is None else (type(error), error, get_traceback(error))
         # The message is an argument: a name may hold a percent sign.
         try:
             logger.log(level, "%s", message, exc_info=exc_info, extra=_extra(task))

@@ -455,7 +455,14 @@ class TaskRunner(Scheduler):
             accepted = self._lanes.admit(task, self.registry)
             if accepted is not task:
                 return accepted
+            scopes = task._backend.living.scopes
+            scopes[task] = None
+            if task._ended_at is not None:  # who has come in between has found and cancelled it
+                scopes.pop(task, None)
+            return task
         task._backend.living.scopes[task] = None
+        if self._lanes.watched:
+            self._lanes.note(task)
         return task
 
     def _hold(self, task: Task) -> None:
@@ -538,10 +545,7 @@ class TaskRunner(Scheduler):
     def _enter(self, task: Task, lane: Lane) -> bool:
         """Return whether a task may run now; if not, it waits until others of its key are over."""
         with self._lock:
-            if self._lanes.enter(task, lane):
-                return True
-        task._handle = lane
-        return False
+            return self._lanes.enter(task, lane)
 
     def _ended(self, task: Task) -> None:
         """Tell who follows a task that it is over, and let those run that have waited for that."""

@@ -38,6 +38,7 @@ from ._state import (
     TaskState,
 )
 from ._threads import call
+from ._traceback import get_context, get_traceback, set_context, set_traceback
 
 if TYPE_CHECKING:
     # Defaults of type parameters are in `typing` from Python 3.13; only checkers need them.
@@ -210,7 +211,8 @@ class Task(Generic[P, R_co]):
     def started(self) -> Event:
         """An event that is set when the function is called, or handed to its thread.
 
-        Of a task with a ``retry``, when that is called (contract 9.5).
+        Of a task with a ``retry``, when that is called (contract 9.5). Of one that ends without
+        that, skipped or cancelled, when it ends.
 
         Raises:
             RuntimeError: Another event loop than the task's runs here.
@@ -396,7 +398,7 @@ class Task(Generic[P, R_co]):
         Further out are frames of ours, which hold the task: they would be a cycle of references.
         """
         self._exception = error
-        self._traceback = error.__traceback__
+        self._traceback = get_traceback(error)
         self._state = FAILED  # last, as above
 
     def _skip(self, why: Skipped) -> None:
@@ -412,6 +414,8 @@ class Task(Generic[P, R_co]):
         self._handle = None
         self._context = _NO_CONTEXT  # it holds the request's values; a handle may be kept for long
         self._ended_at = time.monotonic()
+        if self._started is not None and self._began_at is None:
+            self._runner._on_loop(self._backend, self._started.set)
         if self._changed is not None:
             self._announce()
 
@@ -513,7 +517,8 @@ class Task(Generic[P, R_co]):
         with _making:
             event = Event()
             self._started = self._started or event
-        if self._began_at is not None:  # `_begin` looks the other way round: one of the two sets it
+        # `_begin` and `_end` look the other way round: one of the two sets it.
+        if self._began_at is not None or self._ended_at is not None:
             self._started.set()
         return self._started
 
@@ -562,11 +567,12 @@ class Task(Generic[P, R_co]):
 
     def _raise(self, error: Exception) -> NoReturn:
         """Raise its failure to who waits, with nothing of those who have waited before."""
-        context = error.__context__
+        context = get_context(error)
+        set_traceback(error, self._traceback)
         try:
-            raise error.with_traceback(self._traceback)
+            raise error
         finally:
-            error.__context__ = context  # raising it has put what the waiter handles there
+            set_context(error, context)  # raising it has put what the waiter handles there
             del self, error, context  # as in `wait`
 
     def _tell(self) -> tuple[str, str]:
@@ -608,8 +614,8 @@ def current_task() -> Task:
     """Return the task that is running, in its function and in all that this calls.
 
     Raises:
-        NoCurrentTaskError: No task is running here; or one that has left this running has failed,
-            or was handed over to an engine, which works in this process.
+        NoCurrentTaskError: No task is running here; or one that has left this running is over. Only
+            one that has returned ``None`` is still found then: keep the handle, to be sure.
     """
     here = task_here()
     if here is None:

@@ -14,7 +14,7 @@ from anyio import CapacityLimiter, Event, to_thread
 from anyio.lowlevel import checkpoint
 
 from ._exceptions import TaskAborted
-from ._function import is_async
+from ._function import is_async, type_name
 
 
 class Threads:
@@ -46,10 +46,15 @@ class Threads:
             if call.queue is self._waiting:
                 call.given = Event()
                 await call.given.wait()
-            (result,) = await to_thread.run_sync(in_thread, func, call, limiter=call)
+            result, error = await to_thread.run_sync(in_thread, func, call, limiter=call)
         finally:
             self._end(call)
-        return result
+        if error is None:
+            return result
+        try:
+            raise error
+        finally:
+            del error  # its traceback has this frame
 
     async def handed_over(self) -> None:
         """Wait until the functions that have a slot by now have been handed to a thread."""
@@ -129,16 +134,36 @@ class _Call(CapacityLimiter):
         """Leave the slot to who has waited for the thread."""
 
 
-def in_thread(func: Callable[[], object], call: _Call) -> tuple[object]:
-    """Call a function in its thread; wrapped, as trio takes no coroutine from a thread."""
+def in_thread(
+    func: Callable[[], object], call: _Call
+) -> tuple[object, None] | tuple[None, BaseException]:
+    """Call a function in its thread; return what it has returned, and what it has raised.
+
+    Trio takes no coroutine from a thread; and anyio sets attributes of what is raised there, which
+    an exception may refuse.
+    """
     context, call.context = call.context, None
     try:
-        return (func() if context is None else context.run(func),)
-    except KeyboardInterrupt as error:
+        return (func() if context is None else context.run(func)), None
+    except BaseException as error:  # noqa: BLE001 - who has called this raises it
+        if not is_interrupt(error):
+            return None, error
         # Not Ctrl-C, which only ever reaches the main thread: a failure like any other (4.1).
-        raise TaskAborted(type(error).__name__) from error
+        aborted = TaskAborted(type_name(error))
+        aborted.__cause__ = error
+        return None, aborted
     finally:
         del context  # the task is its current one, and its error may keep this frame
+
+
+def is_interrupt(raised: BaseException) -> bool:
+    """Whether it is Ctrl-C, by itself or as task groups pass it on."""
+    if isinstance(raised, BaseExceptionGroup):
+        return any(map(is_interrupt, _get_exceptions(raised)))
+    return isinstance(raised, KeyboardInterrupt)
+
+
+_get_exceptions = vars(BaseExceptionGroup)["exceptions"].__get__  # whatever users' groups override
 
 
 async def call(
