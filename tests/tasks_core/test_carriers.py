@@ -1337,7 +1337,7 @@ async def test_8_9_few_are_asked_at_a_time(*, is_async: bool) -> None:
     if is_async:
         engine.status = engine.status_async  # type: ignore[method-assign]
     engine.statuses = {f"engine-{n:032x}": running(f"engine-{n:032x}") for n in range(100)}
-    found = list[TaskStatus | None]()
+    found, tasks = list[TaskStatus | None](), list[Task]()
 
     async def ask(runner: TaskRunner, task_id: str) -> None:
         found.append(await runner.status(task_id))
@@ -1350,11 +1350,11 @@ async def test_8_9_few_are_asked_at_a_time(*, is_async: bool) -> None:
                 await until(lambda: engine.holding >= 40)
                 await anyio.wait_all_tasks_blocked()
                 assert engine.holding == 40
-                task = runner.schedule(engine.task(double), 1)
+                tasks.append(runner.schedule(engine.task(double), 1))
                 await until(lambda: engine.holding == 41)
                 engine._open.set()
                 engine._held.set()
-        await over(task)
+        await over(*tasks)
     assert len(engine.asked) == len(found) == 100
     assert None not in found
 
