@@ -117,6 +117,20 @@ async def test_8_1_what_is_not_registered_is_not_carried() -> None:
         assert carrier.carry(pay, (1,), {}) is not None
 
 
+class Mailer:
+    async def send(self, order: int) -> None: ...
+
+
+@on_asyncio
+async def test_8_1_a_bound_method_that_is_registered_is_carried() -> None:
+    """8.1: Each look at it makes it anew; that of another object is not registered."""
+    mailer, other = Mailer(), Mailer()
+    async with open_docket(mailer.send) as docket:
+        carrier = DocketCarrier(docket)
+        assert carrier.carry(mailer.send, (1,), {}) is not None
+        assert carrier.carry(other.send, (1,), {}) is None
+
+
 @on_asyncio
 async def test_8_9_a_life() -> None:
     """8.4, 8.9: By the task's id: pending, and what became of it; an unknown id is None."""

@@ -703,6 +703,33 @@ async def test_8_6_the_time_counts_from_the_beginning_of_the_hand_over() -> None
         assert len(engine.sent) == 5
 
 
+async def test_8_6_few_are_handed_over_at_a_time() -> None:
+    """8.6: A client that is async has so many connections; each hand-over has its turn in time."""
+    engine = Engine("async")
+    async with open_runner(carriers=[engine]) as runner:
+        with engine.hangs():
+            tasks = [runner.schedule(engine.task(double), number) for number in range(100)]
+            await anyio.wait_all_tasks_blocked()
+            assert engine.holding == 40
+            assert await runner.schedule(double_async, 2).wait() == 4
+        await over(*tasks)
+    assert sorted(engine.ids) == sorted(task.id for task in tasks)
+
+
+async def test_8_6_who_waits_for_its_turn_fails_in_time(kind: Kind) -> None:
+    """8.6: The timeout includes that wait; those that have failed have given their turns back."""
+    engine = Engine(kind, timeout=SHORT)
+    async with open_runner(carriers=[engine]) as runner:
+        with engine.hangs():
+            tasks = [runner.schedule(engine.task(double), number) for number in range(100)]
+            await over(*tasks)
+            assert {task.state for task in tasks} == {TaskState.FAILED}
+        engine.timeout = GUARD
+        later = [runner.schedule(engine.task(double), number) for number in range(100)]
+        await over(*later)
+        assert {task.state for task in later} == {TaskState.HANDED_OVER}
+
+
 async def test_8_6_a_shutdown_waits_no_longer_than_the_timeout(
     kind: Kind, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -1313,6 +1340,40 @@ async def test_8_8_a_client_that_waits_may_be_cancelled(engine: Engine) -> None:
 
 
 # 8.9
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_8_9_few_are_asked_at_a_time(*, is_async: bool) -> None:
+    """8.9: As hand-overs, apart from these; also where the client's function is a sync one."""
+
+    class Pool(Engine):
+        async def status_async(self, task_id: str, /) -> TaskStatus | None:
+            return await self._ask_async(task_id)
+
+    engine = Pool("async")
+    if is_async:
+        engine.status = engine.status_async  # type: ignore[method-assign]
+    engine.statuses = {f"engine-{n:032x}": running(f"engine-{n:032x}") for n in range(100)}
+    found, tasks = list[TaskStatus | None](), list[Task]()
+
+    async def ask(runner: TaskRunner, task_id: str) -> None:
+        found.append(await runner.status(task_id))
+
+    async with open_runner(carriers=[engine]) as runner:
+        with engine.hangs():
+            async with anyio.create_task_group() as group:
+                for task_id in engine.statuses:
+                    group.start_soon(ask, runner, task_id)
+                await until(lambda: engine.holding >= 40)
+                await anyio.wait_all_tasks_blocked()
+                assert engine.holding == 40
+                tasks.append(runner.schedule(engine.task(double), 1))
+                await until(lambda: engine.holding == 41)
+                engine._open.set()
+                engine._held.set()
+        await over(*tasks)
+    assert len(engine.asked) == len(found) == 100
+    assert None not in found
 
 
 async def test_8_9_a_task_of_this_process_tells_of_itself(engine: Engine) -> None:

@@ -452,3 +452,12 @@ async def test_no_records_of_what_is_recorded(
     tasks.schedule(print)
     recorded.assert_scheduled(print)
     assert caplog.record_tuples == []
+
+
+async def test_what_is_shown_of_a_partial() -> None:
+    """7.5: Its own arguments too, those of a nested one included, as the code that makes it."""
+    async with open_runner() as runner, record() as recorded:
+        runner.schedule(partial(partial(send_mail, "ada"), "Hi"), urgent=True)
+        with pytest.raises(AssertionError) as told:
+            recorded.assert_nothing_scheduled()
+    assert "schedule(partial(send_mail, 'ada', 'Hi'), urgent=True)" in str(told.value)

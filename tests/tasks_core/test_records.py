@@ -775,6 +775,34 @@ async def test_a_store_that_hangs_does_not_answer(monkeypatch: pytest.MonkeyPatc
         assert await runner.cancel(UNKNOWN) is False
 
 
+@pytest.mark.usefixtures("hurry")
+async def test_many_ask_at_once() -> None:
+    """A client has so many connections: few calls are made at a time, and all have answers."""
+    store = Store()
+    found = list[TaskStatus | None]()
+
+    async def ask(runner: TaskRunner, task_id: str) -> None:
+        found.append(await runner.status(task_id))
+
+    async with two_processes(store) as (here, there):
+        task = here.schedule(until_cancelled)
+        await task.started.wait()
+        await store.until_read(task.id)
+        before = len(store.gets)
+        store.hangs = True
+        async with anyio.create_task_group() as group:
+            for _ in range(100):
+                group.start_soon(ask, there, task.id)
+            await anyio.wait_all_tasks_blocked()
+            assert len(store.gets) - before <= 41  # and what a process looks for by itself
+            group.cancel_scope.cancel()
+        store.hangs = False
+        async with anyio.create_task_group() as group:
+            for _ in range(100):
+                group.start_soon(ask, there, task.id)
+        assert [one and one.state for one in found] == [TaskState.RUNNING] * 100
+
+
 async def test_a_store_that_never_comes_back_fills_no_memory(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1032,6 +1060,26 @@ async def test_what_an_engine_has_not_confirmed() -> None:
             status = await runner.status(task.id)
             assert status is not None
             assert status.state is TaskState.RUNNING
+
+
+@pytest.mark.usefixtures("hurry")
+@pytest.mark.parametrize("how", ["cancelled", "skipped"])
+async def test_what_has_ended_before_its_hand_over(how: str) -> None:
+    """8.9 An engine that knows no id says *pending*; the record says that it was never sent."""
+    store, engine = Store(), Engine(succeed)
+    async with two_processes(store, carriers=[engine]) as (here, there):
+        tasks = TasksScheduler(here)
+        task = tasks.after_response.schedule(succeed)
+        assert task.id
+        if how == "cancelled":
+            task.cancel()
+        tasks.reach(Phase.AFTER_RESPONSE, failed=True)
+        await over(task)
+        await store.until_state(task.id, how)
+        for runner in (here, there):
+            status = TaskStatus(id=task.id, state=TaskState(how), carrier="engine")
+            assert await runner.status(task.id) == status
+            assert await statuses(runner, task.id) == [status]
 
 
 @pytest.mark.usefixtures("hurry")

@@ -48,7 +48,7 @@ class Carrier(ABC):
     name: str
     """The carrier's name: in ids, logs and statuses. Unique among a runner's carriers."""
     timeout: float = 5.0
-    """Seconds that one hand-over takes at most, the wait for a thread included (contract 8.6); and
+    """Seconds that one hand-over takes at most, the wait for its turn included (contract 8.6); and
     one question for a status (8.9)."""
     needs_asyncio: bool = False
     """Whether the engine works on asyncio only."""

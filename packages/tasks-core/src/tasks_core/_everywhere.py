@@ -11,7 +11,7 @@ from anyio.lowlevel import checkpoint
 from ._carrier import TaskStatus, find_carrier
 from ._handing_over import ask_status
 from ._records import LOST, Records, may_be_id
-from ._state import FAILED, LIVING, PENDING
+from ._state import FAILED, HANDED_OVER, LIVING, PENDING
 
 if TYPE_CHECKING:
     from ._runner import TaskRunner
@@ -21,6 +21,9 @@ ASK_EVERY: Final = 0.5
 
 ARRIVES_WITHIN: Final = 0.5
 """Seconds in which another process has written of a task whose id it has given to somebody."""
+
+_ENGINES: Final = LIVING | {HANDED_OVER}
+"""The states of a carried task in which its engine knows better."""
 
 
 def find_here(runner: TaskRunner, task_id: str) -> TaskStatus | None:
@@ -45,10 +48,10 @@ async def find_status(runner: TaskRunner, task_id: str) -> TaskStatus | None:
     records = _records(runner, task_id)
     if own is None and records is not None:
         own = await records.find(task_id, ARRIVES_WITHIN if found is None else 0.0)
-    # An engine may say *pending* of what it does not know: of what was not confirmed, here or in
-    # another process, that is not its word.
-    failed = own is not None and own.state is FAILED and own.error_type != LOST
-    return own if found is None or failed else found
+    # An engine may say *pending* of what it does not know: of what has ended before it was handed
+    # over, or was not confirmed, here or in another process, that is not its word.
+    settled = own is not None and own.state not in _ENGINES and own.error_type != LOST
+    return own if found is None or settled else found
 
 
 async def cancel_task(runner: TaskRunner, task_id: str) -> bool:

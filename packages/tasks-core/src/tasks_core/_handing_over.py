@@ -11,7 +11,7 @@ from inspect import isawaitable, iscoroutine
 from threading import Condition, Thread
 from typing import Any, Final
 
-from anyio import Event, move_on_after
+from anyio import Event, Semaphore, fail_after, move_on_after
 
 from ._backend import Backend
 from ._carrier import Carried, Carrier, TaskStatus
@@ -23,11 +23,16 @@ from ._traceback import cut_traceback
 THREADS: Final = 4
 """How many sync questions are asked at a time, of each whom a runner asks."""
 
+AT_A_TIME: Final = 40
+"""How many questions are at all. A client that is async has a connection for each, and raises where
+there are no more: redis-py has 100, for hand-overs, questions and whatever else is asked."""
+
 
 class Messengers:
-    """Threads for what may hang: it is left behind with its thread, and there are few of them.
+    """Ask what may hang, each a few questions at a time: who hangs holds up nobody else.
 
-    Each who is asked has its own: who hangs holds up nobody else. They keep no process from ending.
+    Sync ones are asked in threads: what hangs is left behind with its thread. They keep no process
+    from ending.
     """
 
     def __init__(self) -> None:
@@ -39,7 +44,7 @@ class Messengers:
     ) -> Any:  # noqa: ANN401 - whatever is answered
         """Call a function of others: on the event loop if it is async, in a thread otherwise.
 
-        Who is cancelled does not wait for the answer.
+        Who is cancelled does not wait for the answer, nor for a turn.
 
         Args:
             whom: Who is asked, and what: questions of one kind wait for each other.
@@ -50,26 +55,17 @@ class Messengers:
         call = partial(question, *args)
         # What is raised may keep this frame, and the task, whose arguments these are, has that.
         del question, args
-        if is_async(call):
-            try:
-                return await call()
-            finally:
-                del call
-        letter = _Letter(call, backend)
-        del call
-        group = self._groups.setdefault(whom, _Group())
+        group = self._groups.get(whom) or self._groups.setdefault(whom, _Group())
         if self._closed:
             group.close()
-        group.post(letter)
         try:
-            await letter.answered.wait()
-        except BaseException:
-            letter.drop()
-            raise
+            async with group.turns:
+                if is_async(call):
+                    return await call()
+                found = await group.ask(_Letter(call, backend))
+                return await found if isawaitable(found) else found
         finally:
-            group.take_back(letter)
-        found = letter.read()
-        return await found if isawaitable(found) else found
+            del call
 
     def close(self) -> None:
         """Let the threads end that have nothing to do."""
@@ -79,13 +75,27 @@ class Messengers:
 
 
 class _Group:
-    """The threads for one who is asked."""
+    """The turns for one who is asked, and the threads."""
 
     def __init__(self) -> None:
+        # Without a pause where one is free: a task's first step is its hand-over.
+        self.turns = Semaphore(AT_A_TIME, fast_acquire=True)
         self._letters = deque[_Letter]()
         self._changed = Condition()  # held for the letters and the counts
         self._threads = self._idle = 0
         self._closed = False
+
+    async def ask(self, letter: _Letter) -> Any:  # noqa: ANN401 - whatever is answered
+        """Ask in a thread; who is cancelled does not wait for it."""
+        self.post(letter)
+        try:
+            await letter.answered.wait()
+        except BaseException:
+            letter.drop()
+            raise
+        finally:
+            self.take_back(letter)
+        return letter.read()
 
     def post(self, letter: _Letter) -> None:
         """Give a letter to a thread, as soon as one has time for it."""

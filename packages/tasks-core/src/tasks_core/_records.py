@@ -10,7 +10,15 @@ from secrets import token_hex
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final, Protocol, SupportsFloat
 
-from anyio import Event, create_task_group, current_time, fail_after, move_on_after, sleep
+from anyio import (
+    Event,
+    Semaphore,
+    create_task_group,
+    current_time,
+    fail_after,
+    move_on_after,
+    sleep,
+)
 
 from . import _report
 from ._backend import Backend
@@ -47,6 +55,10 @@ GUARD: Final = 5.0
 
 AT_A_TIME: Final = 8
 """How many records are written at a time."""
+
+CALLS: Final = 40
+"""How many reads, and how many writes, the store is asked for at a time: clients have so many
+connections, redis-py 100, and raise where there are no more."""
 
 UNWRITTEN: Final = 10_000
 """How many may wait for a store that does not answer; the first of more are given up."""
@@ -105,6 +117,7 @@ class Records:
         self._fails = False
         self._beat_at = self._looked_at = -inf
         self._backend: Backend | None = None
+        self._reads, self._writes = Semaphore(CALLS), Semaphore(CALLS)
 
     def start(self, backend: Backend, registry: TaskRegistry) -> Service:
         """Write from now on, until the service is stopped."""
@@ -316,12 +329,14 @@ class Records:
 
     async def _put(self, key: str, value: Mapping[str, Any], ttl: float) -> None:
         with fail_after(GUARD):
-            await self._store.put(key, value, collection=COLLECTION, ttl=ttl)
+            async with self._writes:
+                await self._store.put(key, value, collection=COLLECTION, ttl=ttl)
 
     async def _get(self, key: str, seconds: float = 0.0) -> dict[str, Any] | None:
         """Return what is kept; if there is nothing, look again after so long."""
         with fail_after(GUARD):
-            found = await self._store.get(key, collection=COLLECTION)
+            async with self._reads:
+                found = await self._store.get(key, collection=COLLECTION)
         if found is not None or not seconds:
             return found
         await sleep(seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from types import MethodType
 from typing import Any, Final, cast
 
 from docket import Disposition, Docket, Execution
@@ -53,7 +54,8 @@ class DocketCarrier(Carrier):
         self, func: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any], /
     ) -> Send | None:
         """See `Carrier.carry`."""
-        if not any(known is func for known in self._docket.tasks.values()):
+        method = isinstance(func, MethodType)  # each look at a bound method makes it anew
+        if not any(one is func or (method and one == func) for one in self._docket.tasks.values()):
             return None
         check_call(func, args, kwargs)
         task = cast("Any", func)

@@ -48,13 +48,25 @@ class Call:
     def render(self) -> str:
         """Write it as the code that schedules it."""
         settings = ", ".join(f"{name}={_repr(value)}" for name, value in self.settings().items())
-        kwargs = [f"{name}={_repr(value)}" for name, value in self.kwargs.items()]
+        call = ", ".join(_write(self.func, self.args, self.kwargs))
         steps = [
             *([] if self.phase is IMMEDIATE else [str(self.phase)]),
             *([f"task({settings})"] if settings else []),
-            f"schedule({', '.join([describe(self.func), *map(_repr, self.args), *kwargs])})",
+            f"schedule({call})",
         ]
         return ".".join(steps)
+
+
+def _write(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Iterator[str]:
+    """Write a function and its arguments as code; those of a partial are its own."""
+    if isinstance(func, partial):
+        yield f"partial({', '.join(_write(func.func, func.args, func.keywords))})"
+    else:
+        yield describe(func)
+    yield from map(_repr, args)
+    yield from (f"{name}={_repr(value)}" for name, value in kwargs.items())
 
 
 def _name(
