@@ -352,7 +352,7 @@ class TasksScheduler(Scheduler):
                 self._waiting.remove(task)
                 return False
             if not self._open:
-                self._runner._unentered.add(self)
+                self._runner._hold_unentered(task, self)
         finally:
             lock.release()
         return True
