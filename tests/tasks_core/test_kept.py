@@ -633,6 +633,27 @@ async def test_schedulers_of_which_nothing_waits_are_forgotten() -> None:
         assert kept in runner._unentered
 
 
+async def test_what_was_cancelled_before_its_phase_is_not_kept() -> None:
+    """4.2 On a connection that stays open the last change may be saved after it; others go."""
+    async with open_runner() as runner:
+        with TasksScheduler(runner) as tasks:
+            first = tasks.after_response.schedule(succeed, Payload())
+            seen: list[weakref.ref[Payload]] = []
+            last = first
+            for _ in range(1000):
+                payload = Payload()
+                seen.append(weakref.ref(payload))
+                last = tasks.after_response.schedule(succeed, payload)
+                last.cancel()
+            del payload
+            last = tasks.after_response.schedule(succeed, Payload())
+            gc.collect()
+            assert sum(one() is not None for one in seen) < 100
+            assert tasks.after_response.scheduled == (first, last)
+        await over(first, last)
+        assert states(first, last) == ["succeeded", "succeeded"]
+
+
 class Looks(Living):
     """What lives, and how often all of it is looked at."""
 

@@ -7,18 +7,26 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
 from . import _report
 from ._carrier import TaskStatus
 from ._config import TaskConfig, TaskSettings
-from ._exceptions import Closed, Missing, RunnerClosedError, Skipped, TasksUninitializedError
+from ._exceptions import (
+    Closed,
+    HandOverError,
+    Missing,
+    RunnerClosedError,
+    Skipped,
+    TasksUninitializedError,
+)
 from ._function import check_call, describe
 from ._phase import AFTER_RESPONSE, AFTER_ROUTE, IMMEDIATE, Phase
 from ._phase_scheduler import PhaseScheduler
 from ._record import escape
 from ._registry import TaskRegistry
 from ._scheduling import Executor, Scheduler, watching
+from ._state import FAILED
 from ._task import Task
 
 if TYPE_CHECKING:
@@ -29,6 +37,9 @@ if TYPE_CHECKING:
     from ._runner import TaskRunner
 
 _NONE: frozenset[Task] = frozenset()
+
+_FEW: Final = 32
+"""Tasks that are kept before it is looked which of them have ended."""
 
 
 class TasksScheduler(Scheduler):
@@ -63,6 +74,7 @@ class TasksScheduler(Scheduler):
         "_outer",
         "_outside",
         "_phase",
+        "_room",
         "_routed",
         "_runner",
         "_waiting",
@@ -70,6 +82,7 @@ class TasksScheduler(Scheduler):
     )
 
     _outer: Token[TasksScheduler | Missing]  # there while it is entered
+    _room: int  # how many tasks are kept before those that have ended are dropped, if not a few
 
     def __init__(self, runner: TaskRunner, config: TaskConfig | None = None) -> None:
         """Make a scheduler, before the first phase."""
@@ -100,8 +113,8 @@ class TasksScheduler(Scheduler):
         self._open = 0
         # Whether anything was started whose first step may not have run.
         self._handed = False
-        # What the response waits for until its engine has it.
-        self._confirmed: tuple[Task, ...] = ()
+        # What the response waits for until its engine has it; it changes under the runner's lock.
+        self._confirmed: list[Task] | None = None
         # While it is served: what `send` has raised, as the client had gone; and by which
         # exceptions the framework tells that.
         self._gone: OSError | None = None
@@ -273,10 +286,8 @@ class TasksScheduler(Scheduler):
             HandOverError: An engine has not confirmed such a task (contract 8.8).
         """
         await self._until_begun()
-        for task in self._confirmed:
-            # Another request's may be of a later phase, that has come there.
-            if task.phase <= self._phase or not task._waits_for_phase:
-                await task._until_confirmed()
+        if self._confirmed:
+            await self._until_confirmed(tuple(self._confirmed))
 
     async def settle(self) -> None:
         """Wait for the request's tasks where a test asks for that; awaited when all is over."""
@@ -304,10 +315,7 @@ class TasksScheduler(Scheduler):
         finally:
             runner._lock.release()
         if carried is not None and config.confirm and phase is not AFTER_RESPONSE:
-            if accepted is not task:
-                self._refuse_to_wait(task, accepted)
-            self._confirmed = (*self._confirmed, accepted)
-            self._handed = True  # another request may have, where it is that one's
+            self._confirm(task, accepted)
         if accepted is not task:
             _report.exists(accepted)
             return accepted
@@ -322,11 +330,43 @@ class TasksScheduler(Scheduler):
             self._begin((task,))
         return task
 
+    def _confirm(self, task: Task, accepted: Task) -> None:
+        """Let the response wait for a task that was accepted, if it has not left."""
+        if self._phase is AFTER_RESPONSE:
+            return
+        if accepted is not task:
+            self._refuse_to_wait(task, accepted)
+        with self._runner._lock:
+            self._confirmed = self._confirmed or []
+            self._confirmed.append(accepted)
+            self._drop_ended()
+        self._handed = True  # another request may have, where it is that one's
+
+    async def _until_confirmed(self, tasks: Sequence[Task]) -> None:
+        """Wait until engines have what is due of these tasks; once they have, it is forgotten."""
+        try:
+            for task in tasks:
+                # Another request's may be of a later phase, that has come there.
+                if task.phase <= self._phase or not task._waits_for_phase:
+                    await task._until_confirmed()
+        except HandOverError:
+            self._confirmed = None  # the request fails with that, once
+            raise
+        with self._runner._lock:
+            self._confirmed = _unconfirmed(self._confirmed)
+
+    def _drop_ended(self) -> None:
+        """Drop what has ended, whenever as much has come as was kept; under the runner's lock."""
+        if len(self._waiting) + len(self._confirmed or ()) <= getattr(self, "_room", _FEW):
+            return
+        self._waiting[:] = [task for task in self._waiting if task._lives]
+        self._confirmed = _unconfirmed(self._confirmed)
+        self._room = 2 * (len(self._waiting) + len(self._confirmed or ())) + _FEW
+
     def _refuse_to_wait(self, task: Task, twin: Task) -> None:
         """Refuse to confirm what lives in a task's place, if the response leaves before that."""
         is_own = twin in self._waiting
-        waits = twin._waits_for_phase and not (is_own and twin.phase is AFTER_ROUTE)
-        if waits and self._phase is not AFTER_RESPONSE:
+        if twin._waits_for_phase and not (is_own and twin.phase is AFTER_ROUTE):
             where = "" if is_own else " of another request"
             msg = (
                 f"Task {escape(task.name)} cannot be confirmed before the response leaves: with "
@@ -353,6 +393,8 @@ class TasksScheduler(Scheduler):
                 return False
             if not self._open:
                 self._runner._hold_unentered(task, self)
+            if len(self._waiting) > _FEW:
+                self._drop_ended()
         finally:
             lock.release()
         return True
@@ -437,7 +479,7 @@ class TasksScheduler(Scheduler):
         """Note that a call has ended; with the last one the request is over."""
         self._open -= 1
         if not self._open:
-            self._gone, self._disconnects = None, ()
+            self._gone, self._disconnects, self._confirmed = None, (), None
             self.reach(AFTER_RESPONSE)
 
     def __repr__(self) -> str:
@@ -451,6 +493,20 @@ def _on_success(task: Task) -> bool:
 
 def _on_failure(task: Task) -> bool:
     return task.config.run_on == "failure"
+
+
+def _unconfirmed(tasks: Sequence[Task] | None) -> list[Task] | None:
+    """Return those that a response has to wait for: one that has failed is enough, or all others.
+
+    The request fails with that one.
+    """
+    left = [task for task in tasks or () if not task._is_over or _is_refused(task)]
+    failed = next((task for task in left if task._is_over), None)
+    return left if failed is None else [failed]
+
+
+def _is_refused(task: Task) -> bool:
+    return task._state is FAILED or task in task._runner._cut
 
 
 # The scheduler of what is being served; or why it has none.
