@@ -409,6 +409,19 @@ class TaskRunner(Scheduler):
         self._others = ()
         _report.unfinished(left)
 
+    def _forget_ended_loops(self) -> None:
+        """End what lived on event loops that have ended, so that it keeps nobody waiting (2.7)."""
+        ended = [backend for backend in self._others if backend.is_closed()]
+        self._others = tuple(one for one in self._others if one not in ended)
+        left: list[tuple[Task, str]] = []
+        for backend in ended:
+            self.registry._living.remove(backend.living)
+            left += [(task, task._waits_for) for task in backend.living]
+        for task, _ in left:
+            if not task._is_over:  # one of its key may have ended it
+                task._backend.living.end(task)
+        _report.unfinished(left, "An event loop that has ended")
+
     # What schedulers and tasks ask of the runner, from any thread.
 
     def _find_backend(self) -> Backend | None:
@@ -418,6 +431,8 @@ class TaskRunner(Scheduler):
             TasksUninitializedError: Tasks cannot run on the event loop that runs here.
         """
         backend = self._backend
+        if self._others and backend is not None and backend.thread == get_ident():
+            self._forget_ended_loops()
         if backend is None or backend.is_current() or not runs_here():
             return backend
         if backend.thread != get_ident():
@@ -428,7 +443,7 @@ class TaskRunner(Scheduler):
         new = current_backend(self._settings.thread_limit)
         if not isinstance(new, AsyncioBackend):  # it would need a task group of its own
             raise TasksUninitializedError(Missing.OTHER_LOOP)
-        self._others = (*(one for one in self._others if not one.is_closed()), new)
+        self._others = (*self._others, new)
         self.registry._living.append(new.living)
         return new
 
