@@ -1202,7 +1202,7 @@ async def test_8_8_for_after_response_it_is_refused(engine: Engine) -> None:
         tasks.after_response.task(confirm=False, name="no")
         tasks.after_response.schedule(engine.task(double), 1)
         confirmed = tasks.after_route.schedule(engine.task(double), 2)
-        assert tasks._confirmed == (confirmed,)
+        assert tasks._confirmed == [confirmed]
         tasks.reach(Phase.AFTER_RESPONSE)
         await tasks.begun()
         assert confirmed.state is TaskState.HANDED_OVER
@@ -1276,7 +1276,7 @@ async def test_8_8_a_task_that_waits_for_a_later_phase_confirms_nothing(
                 f"is task {there.id}, which waits for {twins}{'' if own else ' of another request'}"
                 ". Leave out confirm=True or unique=True, or give it a key=... of its own."
             )
-            assert tasks._confirmed == ()
+            assert not tasks._confirmed
             other = at(tasks, phase).task(confirm=True, unique=True, key="other").schedule(func, 1)
             tasks.reach(Phase.AFTER_ROUTE)
             await tasks.begun()
@@ -1324,6 +1324,52 @@ async def test_8_8_a_websocket_waits_for_none_of_a_later_phase(engine: Engine) -
         assert (await socket.receive())["type"] == "websocket.accept"
         assert (await socket.receive())["type"] == "websocket.close"
     assert socket.error is None
+
+
+class Data(str):
+    """What a task has in its hands."""
+
+    __slots__ = ("__weakref__",)
+
+
+def take(data: Data) -> None: ...
+
+
+@pytest.mark.parametrize("open_for_long", [False, True])
+async def test_8_8_what_is_confirmed_is_not_kept(engine: Engine, *, open_for_long: bool) -> None:
+    """8.8: On a connection that stays open, and where no response will wait (4.2)."""
+    seen: list[weakref.ref[Data]] = []
+    async with open_runner(carriers=[engine], config=TaskConfig(confirm=True)) as runner:
+        with TasksScheduler(runner) as tasks:
+            tasks.after_route.schedule(engine.task(take), Data())
+            if not open_for_long:
+                tasks.reach(Phase.AFTER_RESPONSE)
+            for _ in range(20):
+                for _ in range(10):
+                    data = Data()
+                    seen.append(weakref.ref(data))
+                    await over(tasks.schedule(engine.task(take), data))
+                    del data
+            engine.sent.clear()
+            gc.collect()
+            assert sum(one() is not None for one in seen) < (50 if open_for_long else 1)
+
+
+async def test_8_8_a_failure_among_many_is_told_once(engine: Engine) -> None:
+    """8.8: Whatever is confirmed after it; the page that tells of it waits for nothing."""
+    async with open_runner(carriers=[engine]) as runner:
+        tasks = TasksScheduler(runner)
+        confirmed = tasks.task(confirm=True)
+        for number in range(100):
+            engine.trouble = SomeError() if number == 10 else None
+            await over(confirmed.schedule(engine.task(double), number))
+        assert len(tasks._confirmed or ()) < 50
+        with pytest.raises(HandOverError):
+            await tasks.begun()
+        await tasks.begun()
+        await over(confirmed.schedule(engine.task(double), 1))
+        await tasks.begun()
+        assert not tasks._confirmed
 
 
 async def test_8_8_a_client_that_waits_may_be_cancelled(engine: Engine) -> None:

@@ -8,8 +8,9 @@ import logging
 import sys
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import suppress
+from math import inf
 from typing import Any
 
 import anyio
@@ -23,10 +24,20 @@ from tasks_core import (
     TasksScheduler,
     TaskState,
 )
+from tasks_core._living import Living
 from tasks_core._record import TEXT_LIMIT, calendar
 from tasks_core.testing import drain
 
-from tests.tasks_core.stage import GUARD, Abrupt, SomeError, logged, open_runner, over, records
+from tests.tasks_core.stage import (
+    GUARD,
+    Abrupt,
+    SomeError,
+    logged,
+    open_runner,
+    over,
+    records,
+    states,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -532,6 +543,151 @@ async def test_a_phase_that_is_reached_by_hand_in_time() -> None:
         runner.task(shield=True).schedule(reach)
     assert log == ["ran"]
     assert not runner._unentered
+
+
+async def test_a_phase_that_nobody_reaches_of_a_task_that_comes_while_draining(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """2.8 It is cut short with the end of the last other task, not with the next warning."""
+    monkeypatch.setattr("tasks_core._runner.WARN_EVERY", inf)
+    scheduled: list[Task] = []
+
+    async def work() -> None:
+        await anyio.wait_all_tasks_blocked()
+        late = TasksScheduler(runner).after_response.task(shield=True)
+        scheduled.append(late.schedule(succeed, Payload()))
+        await anyio.wait_all_tasks_blocked()
+
+    async with open_runner() as runner:
+        runner.task(shield=True).schedule(work)
+        await runner.drain()
+    assert states(*scheduled) == ["cancelled"]
+
+
+async def test_a_phase_that_nobody_reaches_of_a_task_that_a_thread_is_about_to_add(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """2.8 The shutdown may have seen it when it did not wait for its phase yet."""
+    monkeypatch.setattr("tasks_core._runner.WARN_EVERY", inf)
+    go, release = threading.Event(), threading.Event()
+    late: list[Task] = []
+
+    def hold(task: Task) -> None:  # between the two, in the thread
+        if task.phase is Phase.AFTER_RESPONSE and not late:
+            late.append(task)
+            go.set()
+            assert release.wait(GUARD)
+
+    def add() -> None:
+        TasksScheduler(runner).after_response.task(shield=True).schedule(succeed, Payload())
+
+    async with open_runner(observers=[hold]) as runner, anyio.create_task_group() as group:
+        group.start_soon(anyio.to_thread.run_sync, add)
+        await anyio.to_thread.run_sync(go.wait)
+        group.start_soon(runner.drain)
+        await anyio.wait_all_tasks_blocked()
+        assert states(*late) == ["pending"]
+        release.set()
+    assert states(*late) == ["cancelled"]
+
+
+async def test_who_was_cancelled_by_hand_is_not_reported(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """5.3 No shutdown has cut it short: not one that waited, not one that cleans up by now."""
+
+    async def clean_up() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await cleaned.wait()
+
+    cleaned = anyio.Event()
+    async with open_runner() as runner, anyio.create_task_group() as group:
+        tasks = TasksScheduler(runner)
+        waiting = tasks.after_response.schedule(succeed, Payload())
+        running = runner.schedule(clean_up)
+        await running.started.wait()
+        assert waiting.cancel()
+        assert running.cancel()
+        group.start_soon(runner.drain)
+        await anyio.wait_all_tasks_blocked()
+        cleaned.set()
+        await over(running)
+        assert states(waiting, running) == ["cancelled", "cancelled"]
+    assert logged(caplog) == []
+
+
+async def test_schedulers_of_which_nothing_waits_are_forgotten() -> None:
+    """2.8 Where nobody reaches the phases of many, those are kept of which something waits."""
+    async with open_runner() as runner:
+        kept = TasksScheduler(runner)
+        kept.after_response.schedule(succeed, Payload())
+        seen: list[weakref.ref[Payload]] = []
+        for _ in range(1000):
+            payload = Payload()
+            seen.append(weakref.ref(payload))
+            TasksScheduler(runner).after_response.schedule(succeed, payload).cancel()
+        gc.collect()
+        assert sum(one() is not None for one in seen) < 100
+        assert kept in runner._unentered
+
+
+async def test_what_was_cancelled_before_its_phase_is_not_kept() -> None:
+    """4.2 On a connection that stays open the last change may be saved after it; others go."""
+    async with open_runner() as runner:
+        with TasksScheduler(runner) as tasks:
+            first = tasks.after_response.schedule(succeed, Payload())
+            seen: list[weakref.ref[Payload]] = []
+            last = first
+            for _ in range(1000):
+                payload = Payload()
+                seen.append(weakref.ref(payload))
+                last = tasks.after_response.schedule(succeed, payload)
+                last.cancel()
+                del payload
+            last = tasks.after_response.schedule(succeed, Payload())
+            gc.collect()
+            assert sum(one() is not None for one in seen) < 100
+            assert tasks.after_response.scheduled == (first, last)
+        await over(first, last)
+        assert states(first, last) == ["succeeded", "succeeded"]
+
+
+class Looks(Living):
+    """What lives, and how often all of it is looked at."""
+
+    looks = 0
+
+    def __iter__(self) -> Iterator[Task]:
+        type(self).looks += 1
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("how", ["join", "drain", "drain after join"])
+async def test_waiting_for_many_costs_the_same_for_each(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """2.8, 5.2 All are looked at now and then, not as each of them ends."""
+    monkeypatch.setattr(Looks, "looks", 0)
+    monkeypatch.setattr("tasks_core._backend.Living", Looks)
+    async with open_runner() as runner:
+        if how == "drain after join":
+            runner.schedule(succeed, Payload())
+            await runner.join()
+        # Perhaps nobody reaches its phase.
+        TasksScheduler(runner).after_response.task(daemon=True).schedule(succeed, Payload())
+        one_by_one = runner.task(key="one", limit=1, shield=True)
+        for _ in range(100):
+            one_by_one.schedule(succeed, Payload())
+        if how == "join":
+            await runner.join()
+            assert len(runner.registry) == 1
+        else:
+            await runner.drain()
+            assert len(runner.registry) == 0
+        assert 0 < Looks.looks < 20
 
 
 # The runner schedules by itself.

@@ -165,6 +165,39 @@ def test_a_shutdown_does_not_wait_for_a_loop_that_stands(
         gc.collect()
 
 
+@pytest.mark.parametrize(("phase_comes", "reported"), [(False, 3), (True, 2)])
+def test_what_a_loop_that_has_ended_leaves_keeps_nobody_waiting(
+    runner: TaskRunner, caplog: pytest.LogCaptureFixture, *, phase_comes: bool, reported: int
+) -> None:
+    """2.7 Of a key, or a function that is unique: it is cancelled, and reported once (5.3).
+
+    The first that was started is cancelled as the loop ends, and starts the next one.
+    """
+
+    async def end() -> list[Task]:
+        tasks = TasksScheduler(runner)
+        waiting = tasks.after_response.task(key="key", limit=1)
+        made = [waiting.schedule(anyio.sleep, 3600) for _ in range(3)]
+        if phase_comes:
+            tasks.reach(Phase.AFTER_RESPONSE)
+        return made
+
+    async def go_on() -> None:
+        tasks = TasksScheduler(runner)
+        one = tasks.task(key="key", limit=1, unique=True).schedule(anyio.sleep, 0)
+        assert one not in left
+        await one.wait()
+
+    left = asyncio.run(end())
+    asyncio.run(go_on())
+    assert [task.state for task in left] == [TaskState.CANCELLED] * 3
+    *others, report = logged(caplog, "WARNING")
+    assert report.startswith("An event loop that has ended left unfinished: ")
+    assert report.count("cancelled") == reported
+    assert len(others) == 3 - reported
+    assert len(runner.registry._living) <= 2
+
+
 def test_loops_that_have_ended_are_forgotten(runner: TaskRunner) -> None:
     """5.7 A session of many tests keeps no loop alive."""
 

@@ -380,6 +380,8 @@ async def test_what_lives_can_be_filtered() -> None:
         assert registry.living(name="a") == [a, c]
         assert registry.living(name="") == []
         assert registry.living(phase=Phase.IMMEDIATE) == [a]
+        as_in_records: Any = "after_route", "pending"
+        assert registry.living(phase=as_in_records[0], state=as_in_records[1]) == [b]
         assert registry.living(phase=Phase.AFTER_ROUTE) == [b]
         assert registry.living(state=TaskState.PENDING) == [b, c]
         assert registry.living(name="a", state=TaskState.PENDING) == [c]

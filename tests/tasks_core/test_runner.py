@@ -85,6 +85,7 @@ def nothing() -> None: ...
         ({"grace_period": True}, TypeError),
         ({"grace_period": -1}, ValueError),
         ({"grace_period": float("nan")}, ValueError),
+        ({"grace_period": 10**5000}, ValueError),
         ({"shutdown_timeout": "1"}, TypeError),
         ({"shutdown_timeout": -0.1}, ValueError),
         ({"thread_limit": 1.5}, TypeError),

@@ -18,7 +18,11 @@ def check_seconds(name: str, value: object) -> float:
     if not value >= 0:
         msg = f"{name} is a number of seconds from 0, not {value!r}"
         raise ValueError(msg)
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        msg = f"{name} is a number of seconds up to {float_info.max:.1e}, or inf for no limit"
+        raise ValueError(msg) from None
 
 
 def check_count(name: str, value: object, *, of: str, least: int) -> int:

@@ -11,7 +11,7 @@ from inspect import isawaitable, iscoroutine
 from threading import Condition, Thread
 from typing import Any, Final
 
-from anyio import Event, Semaphore, fail_after, move_on_after
+from anyio import Event, Semaphore, move_on_after
 
 from ._backend import Backend
 from ._carrier import Carried, Carrier, TaskStatus

@@ -1,4 +1,4 @@
-"""What lives on an event loop: how it is cancelled, and when nothing lives any more."""
+"""What lives on an event loop: how it is cancelled, and who waits until it has ended."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ class Living:
     def __init__(self) -> None:
         self.scopes: dict[Task, CancelScope | None] = {}
         """Who takes a task in adds it, in any thread; who starts it, the scope that cancels it."""
-        # Set when nothing lives any more, or whenever something ends; made by who waits for that.
-        self._idle: Event | None = None
-        self._each = False
+        # Who waits for ends, each with how many are still to come.
+        self._waiting: dict[Event, int] = {}
 
     def __iter__(self) -> Iterator[Task]:
         return iter(list(self.scopes))
@@ -42,25 +41,32 @@ class Living:
         """Forget a task: it is over."""
         self.scopes.pop(task, None)
         task._end()
-        if self._idle is not None and (self._each or not self.scopes):
-            self._idle.set()
+        if self._waiting:
+            self.count_end()
         if task._known:
             task._runner.registry._retire(task)
         if task._lane is not None or task._runner._observers.active:
             task._runner._ended(task)
 
-    async def wait_idle(self, seconds: float, *, each: bool = False) -> bool:
-        """Wait until nothing lives, so long at most; return whether it came to that.
+    async def wait(self, ends: int, seconds: float) -> None:
+        """Wait until so many more tasks have ended, so long at most.
 
-        Args:
-            seconds: How long.
-            each: Whether to wait for the next end only.
+        Who waits for some of those that live waits for as many ends as these are, then looks again:
+        so an end costs the same however many live.
         """
-        if not self.scopes:
-            return True
-        if self._idle is None or self._idle.is_set():
-            self._idle = Event()
-        self._each = self._each or each
-        with move_on_after(seconds):
-            await self._idle.wait()
-        return not self.scopes
+        event = Event()
+        self._waiting[event] = ends
+        try:
+            with move_on_after(seconds):
+                await event.wait()
+        finally:
+            self._waiting.pop(event, None)
+
+    def count_end(self) -> None:
+        """Count an end; or a task that need not be waited for any more."""
+        for event, ends in list(self._waiting.items()):
+            if ends > 1:
+                self._waiting[event] = ends - 1
+            else:
+                del self._waiting[event]
+                event.set()

@@ -159,6 +159,6 @@ def _select(
         task
         for task in tasks
         if (name is None or task.name == name)
-        and (phase is None or task.phase is phase)
-        and (state is None or task.state is state)
+        and (phase is None or str(task.phase) == str(phase))
+        and (state is None or task.state == state)
     ]

@@ -169,14 +169,14 @@ def waiting(tasks: Sequence[tuple[Task, str]]) -> None:
     _log(logging.WARNING, lambda: f"Shutdown is waiting for {_list(first)}{more}")
 
 
-def unfinished(tasks: Sequence[tuple[Task, str]]) -> None:
+def unfinished(tasks: Sequence[tuple[Task, str]], who: str = "Shutdown") -> None:
     """Log what a shutdown has cut short or left behind, each task once (contract 5.3)."""
     for batch in (tasks[at : at + _AT_ONCE] for at in range(0, len(tasks), _AT_ONCE)):
-        _log(logging.WARNING, partial(_list_unfinished, batch))
+        _log(logging.WARNING, partial(_list_unfinished, batch, who))
 
 
-def _list_unfinished(tasks: Sequence[tuple[Task, str]]) -> str:
-    return f"Shutdown left unfinished: {_list(tasks)}"
+def _list_unfinished(tasks: Sequence[tuple[Task, str]], who: str) -> str:
+    return f"{who} left unfinished: {_list(tasks)}"
 
 
 def _identify_handler(task: Task) -> str:

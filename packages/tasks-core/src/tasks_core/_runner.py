@@ -54,6 +54,9 @@ WARN_EVERY: Final = 10.0
 UNWIND_TIME: Final = 1.0
 """Seconds that shielded tasks have to clean up once `shutdown_timeout` has cancelled them."""
 
+_FEW: Final = 32
+"""Schedulers that are kept before it is looked whether anything of them waits."""
+
 
 class TaskRunner(Scheduler):
     """Runs tasks for as long as the application lives; an async context manager (contract 5).
@@ -121,8 +124,10 @@ class TaskRunner(Scheduler):
         # shutdown cancels them as it begins.
         self._following: Final = set[CancelScope]()
         # Schedulers with tasks that wait, which nobody has entered: perhaps nobody reaches their
-        # phases. It changes under the lock.
+        # phases. It changes under the lock. Those of which nothing waits any more are dropped when
+        # there are more than so many.
         self._unentered: set[TasksScheduler] = set()
+        self._unentered_room = _FEW
 
     async def __aenter__(self) -> Self:
         """Start accepting tasks, for the event loop that is running."""
@@ -229,8 +234,8 @@ class TaskRunner(Scheduler):
             msg = "Wait for a TaskRunner on the event loop in which it was entered."
             raise RuntimeError(msg)
         await checkpoint()
-        while any(not task._is_daemon for task in backend.living):
-            await backend.living.wait_idle(inf, each=True)
+        while awaited := sum(not task._is_daemon for task in backend.living):
+            await backend.living.wait(awaited, inf)
 
     def task(self, **settings: Unpack[TaskSettings]) -> PhaseScheduler:
         """Return a configured way to schedule, which can be kept and used again (contract 3.4)."""
@@ -292,19 +297,19 @@ class TaskRunner(Scheduler):
 
     async def _until_idle(self, deadline: float) -> None:
         """Wait until nothing lives, or the deadline, with warnings."""
-        backend = self._entered()
+        living = self._entered().living
         await checkpoint()
-        self._forget_lost()
-        self._cut_unreachable()
         warned = current_time()
-        while (left := min(deadline, warned + WARN_EVERY) - current_time()) > 0:
-            # Each end may be the last one before what waits for a phase that nobody reaches.
-            if await backend.living.wait_idle(left, each=bool(self._unentered)):
-                return
+        while True:
             self._forget_lost()
-            self._cut_unreachable()
-            if backend.living and warned + WARN_EVERY <= current_time() < deadline:
-                _report.waiting([(task, task._waits_for) for task in backend.living])
+            # It takes as many ends at least until what nobody reaches is all that lives.
+            ends = max(1, len(living) - self._cut_unreachable())
+            left = min(deadline, warned + WARN_EVERY) - current_time()
+            if not living or left <= 0:
+                return
+            await living.wait(ends, left)
+            if living and warned + WARN_EVERY <= current_time() < deadline:
+                _report.waiting([(task, task._waits_for) for task in living])
                 warned = current_time()
 
     def _forget_lost(self) -> None:
@@ -360,18 +365,34 @@ class TaskRunner(Scheduler):
                 self._following.discard(scope)
 
     def _cut_short(self, task: Task, waits_for: str = "") -> None:
-        if not task._is_daemon:  # that is what is expected of it
+        living = task._backend.living
+        scope = living.scopes.get(task)
+        is_cancelled = scope is not None and scope.cancel_called  # by its user, who knows
+        if not (is_cancelled or task._is_daemon):  # of a daemon that is expected
             self._cut.setdefault(task, waits_for or task._waits_for)
-        task._backend.living.cancel(task)
+        living.cancel(task)
 
-    def _cut_unreachable(self) -> None:
-        """Cut what waits for a phase that nobody reaches, once nothing else lives (2.8)."""
+    def _cut_unreachable(self) -> int:
+        """Cut what waits for a phase that nobody reaches, once nothing else lives (2.8).
+
+        Returns:
+            How many tasks of the runner's own event loop wait so.
+        """
+        living = self._entered().living
         with self._lock:
+            self._drop_unentered()
             alone = [scheduler for scheduler in self._unentered if not scheduler._open]
-            waiting = [task for scheduler in alone for task in scheduler._waiting]
-        if self._drains and waiting and set(waiting) >= set(self._entered().living):
+            waiting = [one for those in alone for one in those._waiting if one in living.scopes]
+            is_all = len(waiting) == len(living)
+        if self._drains and is_all:
             for task in waiting:
                 self._cut_short(task, f"{task.phase}, and nobody has entered its scheduler")
+        return len(waiting)
+
+    def _drop_unentered(self) -> None:
+        """Forget schedulers of which nothing waits any more; the caller holds the lock."""
+        self._unentered = {one for one in self._unentered if any(t._lives for t in one._waiting)}
+        self._unentered_room = 2 * len(self._unentered) + _FEW
 
     def _hurry(self) -> None:
         """Let all hand-overs begin that wait for their turn: one timeout then bounds all (8.6)."""
@@ -394,6 +415,19 @@ class TaskRunner(Scheduler):
         self._others = ()
         _report.unfinished(left)
 
+    def _forget_ended_loops(self) -> None:
+        """End what lived on event loops that have ended, so that it keeps nobody waiting (2.7)."""
+        ended = [backend for backend in self._others if backend.is_closed()]
+        self._others = tuple(one for one in self._others if one not in ended)
+        left: list[tuple[Task, str]] = []
+        for backend in ended:
+            self.registry._living.remove(backend.living)
+            left += [(task, task._waits_for) for task in backend.living]
+        for task, _ in left:
+            if not task._is_over:  # one of its key may have ended it
+                task._backend.living.end(task)
+        _report.unfinished(left, "An event loop that has ended")
+
     # What schedulers and tasks ask of the runner, from any thread.
 
     def _find_backend(self) -> Backend | None:
@@ -403,6 +437,8 @@ class TaskRunner(Scheduler):
             TasksUninitializedError: Tasks cannot run on the event loop that runs here.
         """
         backend = self._backend
+        if self._others and backend is not None and backend.thread == get_ident():
+            self._forget_ended_loops()
         if backend is None or backend.is_current() or not runs_here():
             return backend
         if backend.thread != get_ident():
@@ -413,7 +449,7 @@ class TaskRunner(Scheduler):
         new = current_backend(self._settings.thread_limit)
         if not isinstance(new, AsyncioBackend):  # it would need a task group of its own
             raise TasksUninitializedError(Missing.OTHER_LOOP)
-        self._others = (*(one for one in self._others if not one.is_closed()), new)
+        self._others = (*self._others, new)
         self.registry._living.append(new.living)
         return new
 
@@ -469,6 +505,15 @@ class TaskRunner(Scheduler):
         """Let a task that was accepted wait for its phase."""
         if self._drains and not self._spares(task):
             self._on_loop(task._backend, partial(self._cut_short, task))
+
+    def _hold_unentered(self, task: Task, scheduler: TasksScheduler) -> None:
+        """Let a task wait for a phase that perhaps nobody reaches; the caller holds the lock."""
+        self._unentered.add(scheduler)
+        if len(self._unentered) > self._unentered_room:
+            self._drop_unentered()
+        if self._drains:  # which may have taken it for one that ends by itself
+            with suppress(RuntimeError):  # the loop has ended
+                task._backend.call_soon(task._backend.living.count_end)
 
     def _start(self, tasks: Sequence[Task], *, here: bool = False) -> None:
         """Begin tasks of one request, in their order.

@@ -8,20 +8,29 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack, cast
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack, cast
 
 from . import _report
 from ._carrier import TaskStatus
 from ._checks import name_kind
 from ._config import TaskConfig, TaskSettings
-from ._exceptions import Closed, Missing, RunnerClosedError, Skipped, TasksUninitializedError
+from ._exceptions import (
+    Closed,
+    HandOverError,
+    Missing,
+    RunnerClosedError,
+    Skipped,
+    TasksUninitializedError,
+)
 from ._function import check_call, describe
 from ._phase import AFTER_RESPONSE, AFTER_ROUTE, IMMEDIATE, Phase
 from ._phase_scheduler import PhaseScheduler
 from ._record import escape
 from ._registry import TaskRegistry
 from ._scheduling import Executor, Scheduler, watching
+from ._state import FAILED
 from ._task import Task
+from ._traceback import get_cause, get_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -31,6 +40,9 @@ if TYPE_CHECKING:
     from ._runner import TaskRunner
 
 _NONE: frozenset[Task] = frozenset()
+
+_FEW: Final = 32
+"""Tasks that are kept before it is looked which of them have ended."""
 
 
 class TasksScheduler(Scheduler):
@@ -68,6 +80,7 @@ class TasksScheduler(Scheduler):
         "_outers",
         "_outside",
         "_phase",
+        "_room",
         "_routed",
         "_runner",
         "_waiting",
@@ -76,6 +89,7 @@ class TasksScheduler(Scheduler):
 
     # Once it was entered, what was current before; empty again when it is left.
     _outers: tuple[Token[TasksScheduler | Missing], ...]
+    _room: int  # how many tasks are kept before those that have ended are dropped, if not a few
 
     def __init__(self, runner: TaskRunner, config: TaskConfig | None = None) -> None:
         """Make a scheduler, before the first phase."""
@@ -114,8 +128,8 @@ class TasksScheduler(Scheduler):
         self._open = 0
         # Whether anything was started whose first step may not have run.
         self._handed = False
-        # What the response waits for until its engine has it.
-        self._confirmed: tuple[Task, ...] = ()
+        # What the response waits for until its engine has it; it changes under the runner's lock.
+        self._confirmed: list[Task] | None = None
         # While it is served: what `send` has raised, as the client had gone; and by which
         # exceptions the framework tells that.
         self._gone: OSError | None = None
@@ -295,10 +309,8 @@ class TasksScheduler(Scheduler):
             HandOverError: An engine has not confirmed such a task (contract 8.8).
         """
         await self._until_begun()
-        for task in self._confirmed:
-            # Another request's may be of a later phase, that has come there.
-            if task.phase <= self._phase or not task._waits_for_phase:
-                await task._until_confirmed()
+        if self._confirmed:
+            await self._until_confirmed(tuple(self._confirmed))
 
     async def settle(self) -> None:
         """Wait for the request's tasks where a test asks for that; awaited when all is over."""
@@ -326,10 +338,7 @@ class TasksScheduler(Scheduler):
         finally:
             runner._lock.release()
         if carried is not None and config.confirm and phase is not AFTER_RESPONSE:
-            if accepted is not task:
-                self._refuse_to_wait(task, accepted)
-            self._confirmed = (*self._confirmed, accepted)
-            self._handed = True  # another request may have, where it is that one's
+            self._confirm(task, accepted)
         if accepted is not task:
             _report.exists(accepted)
             return accepted
@@ -344,11 +353,45 @@ class TasksScheduler(Scheduler):
             self._begin((task,))
         return task
 
+    def _confirm(self, task: Task, accepted: Task) -> None:
+        """Let the response wait for a task that was accepted, if it has not left."""
+        if self._phase is AFTER_RESPONSE:
+            return
+        if accepted is not task:
+            self._refuse_to_wait(task, accepted)
+        with self._runner._lock:
+            self._confirmed = self._confirmed or []
+            self._confirmed.append(accepted)
+            self._drop_ended()
+        self._handed = True  # another request may have, where it is that one's
+
+    async def _until_confirmed(self, tasks: Sequence[Task]) -> None:
+        """Wait until engines have what is due of these tasks; once they have, it is forgotten."""
+        try:
+            for task in tasks:
+                # Another request's may be of a later phase, that has come there.
+                if task.phase <= self._phase or not task._waits_for_phase:
+                    await task._until_confirmed()
+        except HandOverError:
+            self._confirmed = None  # the request fails with that, once
+            raise
+        with self._runner._lock:
+            self._confirmed = _unconfirmed(self._confirmed)
+
+    def _drop_ended(self) -> None:
+        """Drop what has ended, whenever as much has come as was kept; under the runner's lock."""
+        if len(self._waiting) + len(self._confirmed or ()) <= getattr(self, "_room", _FEW):
+            return
+        self._waiting[:] = [task for task in self._waiting if task._lives]
+        self._confirmed = _unconfirmed(self._confirmed)
+        if self._handled is not None:
+            self._handled = {task: of for task, of in self._handled.items() if task._lives}
+        self._room = 2 * (len(self._waiting) + len(self._confirmed or ())) + _FEW
+
     def _refuse_to_wait(self, task: Task, twin: Task) -> None:
         """Refuse to confirm what lives in a task's place, if the response leaves before that."""
         is_own = twin in self._waiting
-        waits = twin._waits_for_phase and not (is_own and twin.phase is AFTER_ROUTE)
-        if waits and self._phase is not AFTER_RESPONSE:
+        if twin._waits_for_phase and not (is_own and twin.phase is AFTER_ROUTE):
             where = "" if is_own else " of another request"
             msg = (
                 f"Task {escape(task.name)} cannot be confirmed before the response leaves: with "
@@ -374,7 +417,9 @@ class TasksScheduler(Scheduler):
                 self._waiting.remove(task)
                 return False
             if not self._open:
-                self._runner._unentered.add(self)
+                self._runner._hold_unentered(task, self)
+            if len(self._waiting) > _FEW:
+                self._drop_ended()
             handled = sys.exception()
             if handled is not None and handled is not self._around and task.config.run_on is None:
                 if self._handled is None:
@@ -465,7 +510,7 @@ class TasksScheduler(Scheduler):
         """Note that a call has ended; with the last one the request is over."""
         self._open -= 1
         if not self._open:
-            self._gone, self._disconnects = None, ()
+            self._gone, self._disconnects, self._confirmed = None, (), None
             self.reach(AFTER_RESPONSE)
 
     def __repr__(self) -> str:
@@ -499,7 +544,7 @@ def _has(error: BaseException | None, other: BaseException | None, *, chained: b
         if isinstance(one, BaseExceptionGroup):
             left += cast("BaseExceptionGroup[BaseException]", one).exceptions
         if chained:
-            left += (one.__cause__, one.__context__)
+            left += (get_cause(one), get_context(one))
     return False
 
 
@@ -508,6 +553,20 @@ def _no_runner(value: object) -> TypeError:
         f"TasksScheduler(runner) takes a TaskRunner, not {name_kind(value)}: "
         "`async with TaskRunner() as runner:`, or current_tasks() where a request is served"
     )
+
+
+def _unconfirmed(tasks: Sequence[Task] | None) -> list[Task] | None:
+    """Return those that a response has to wait for: one that has failed is enough, or all others.
+
+    The request fails with that one.
+    """
+    left = [task for task in tasks or () if not task._is_over or _is_refused(task)]
+    failed = next((task for task in left if task._is_over), None)
+    return left if failed is None else [failed]
+
+
+def _is_refused(task: Task) -> bool:
+    return task._state is FAILED or task in task._runner._cut
 
 
 # The scheduler of what is being served; or why it has none.
