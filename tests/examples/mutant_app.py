@@ -14,14 +14,14 @@ async def begun(_self: TasksScheduler) -> None:
     pass
 
 
-def fail(_self: TasksScheduler) -> None:
+def fail(_self: TasksScheduler, _error: object) -> None:
     pass
 
 
 mutants: dict[str, tuple[type[Any], str, object]] = {
     "no fence": (TasksScheduler, "begun", begun),
     "no phases": (TasksScheduler, "after_response", TasksScheduler.after_route),
-    "no failed requests": (TasksScheduler, "fail", fail),
+    "no failed requests": (TasksScheduler, "_fail", fail),
     "no shields": (TaskConfig, "shielded", property(lambda _config: False)),
 }
 for mutant in os.environ["MUTANTS"].split(","):
