@@ -74,6 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(servers.Table(path))
 
 
+WAITING = {"examples", "soak", "workers"}
 OF_ADAPTERS = {"fastapi_tasks", "litestar_tasks", "starlette_tasks", "testing_kit", "where"}
 
 
@@ -81,8 +82,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out what proves the same again, unless everything is asked for.
 
     No adapter knows which event loop it is: one case of each of their tests is run on trio, but for
-    tests that ask for the loop's name.
+    tests that ask for the loop's name. What mostly waits for processes comes first, so that nobody
+    waits for it in the end.
     """
+    items.sort(key=lambda item: item.path.parent.name not in WAITING)
     if config.getoption("everything"):
         return
     cases: dict[str, list[pytest.Item]] = defaultdict(list)
