@@ -22,7 +22,7 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from starlette_tasks import Task, add_tasks, current_tasks, get_tasks
 
@@ -433,6 +433,30 @@ async def test_a_stack_that_is_called_by_itself() -> None:
     add_tasks(app)
     taking_apart(app)
     async with serve(app.build_middleware_stack()) as server:
+        assert await watch.request(server) == IN_ORDER
+
+
+class Endless:
+    """Middleware within itself, by the looks of it."""
+
+    def __init__(self) -> None:
+        self.app = self
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+
+
+async def test_a_stack_that_has_no_end() -> None:
+    """2.7 Tasks are put there again, as they are not found in it."""
+    watch = Watch()
+
+    async def endpoint(request: Request) -> Response:
+        watch.schedule(get_tasks(request))
+        return PlainTextResponse("ok")
+
+    app = Starlette(routes=[Route("/", endpoint)])
+    add_tasks(app)
+    app.middleware_stack = Endless()
+    async with app.router.lifespan_context(app), serve(app, lifespan=False) as server:
         assert await watch.request(server) == IN_ORDER
 
 

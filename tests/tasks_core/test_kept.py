@@ -634,6 +634,21 @@ async def test_schedulers_of_which_nothing_waits_are_forgotten() -> None:
         assert kept in runner._unentered
 
 
+async def test_what_was_handled_is_not_kept_with_what_was_cancelled() -> None:
+    """1.6, 4.2 An exception is kept only for what may still run for it."""
+    async with open_runner() as runner:
+        with TasksScheduler(runner) as tasks:
+            seen: list[weakref.ref[SomeError]] = []
+            for _ in range(1000):
+                try:
+                    raise SomeError  # noqa: TRY301 - this is what it is about
+                except SomeError as error:
+                    seen.append(weakref.ref(error))
+                    tasks.after_response.schedule(succeed, Payload()).cancel()
+            gc.collect()
+            assert sum(one() is not None for one in seen) < 100
+
+
 async def test_what_was_cancelled_before_its_phase_is_not_kept() -> None:
     """4.2 On a connection that stays open the last change may be saved after it; others go."""
     async with open_runner() as runner:
