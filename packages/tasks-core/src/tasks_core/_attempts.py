@@ -14,10 +14,11 @@ from . import _report
 from ._config import Retry
 from ._exceptions import TaskAborted, TaskTimedOut
 from ._function import describe
+from ._raised import set_traceback
 from ._record import escape
 from ._task import Task
 from ._threads import call_in_thread
-from ._traceback import cut_traceback, set_traceback
+from ._traceback import cut_traceback
 
 
 class Attempts:

@@ -123,8 +123,8 @@ def check_callback(name: str, value: object, *given: str, remedy: str) -> Callab
 
 def check_exceptions(name: str, value: object) -> None:
     """Refuse what `isinstance` could not look for, once an exception has come."""
-    kinds = cast("tuple[object, ...]", value) if isinstance(value, tuple) else (value,)
-    if kinds is not value or not all(
+    kinds = cast("tuple[object, ...]", value)
+    if not isinstance(value, tuple) or not all(
         isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds
     ):
         msg = f"{name} is a tuple of exception classes, not {value!r}: {name}=(ClientDisconnect,)"

@@ -10,12 +10,12 @@ from anyio import CancelScope, get_cancelled_exc_class
 from . import _report
 from ._attempts import Attempts
 from ._backend import runs_here
-from ._exceptions import HandOverError, TaskAborted
-from ._function import type_name
+from ._exceptions import HandOverError
+from ._raised import aborted_by, is_interrupt
 from ._record import escape
 from ._state import PENDING, SUCCEEDED
 from ._task import Task, forget_here
-from ._threads import call, call_in_thread, is_interrupt
+from ._threads import call, call_in_thread
 from ._traceback import cut_traceback
 
 
@@ -145,9 +145,7 @@ def _judge(raised: BaseException, scope: CancelScope, task: Task) -> Exception |
     cut_traceback(error)
     if isinstance(error, Exception):
         return error
-    aborted = TaskAborted(type_name(error))
-    aborted.__cause__ = error
-    return aborted
+    return aborted_by(error)
 
 
 def _without(raised: BaseException, kind: type[BaseException]) -> BaseException | None:

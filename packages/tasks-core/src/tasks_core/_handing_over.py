@@ -15,8 +15,9 @@ from anyio import Event, Semaphore, move_on_after
 
 from ._backend import Backend
 from ._carrier import Carried, Carrier, TaskStatus
-from ._exceptions import HandOverError, LoopEndedError, TaskAborted
+from ._exceptions import HandOverError, LoopEndedError
 from ._function import is_async
+from ._raised import aborted_by
 from ._record import escape
 from ._traceback import cut_traceback
 
@@ -152,8 +153,7 @@ class _Letter:
         except Exception as error:  # noqa: BLE001 - who asks gets it
             self._error = error
         except BaseException as error:  # noqa: BLE001 - as from any other thread of ours
-            self._error = TaskAborted(type(error).__name__)
-            self._error.__cause__ = error
+            self._error = aborted_by(error)
         finally:
             # They hold the task, and what was raised holds this.
             del self._question, self._context

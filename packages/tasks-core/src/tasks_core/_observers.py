@@ -18,11 +18,11 @@ from . import _report
 from ._backend import Backend, current_backend
 from ._exceptions import LoopEndedError
 from ._function import type_name
+from ._raised import get_traceback
 from ._record import TaskRecord
 from ._records import Records
 from ._state import PENDING
 from ._task import Task
-from ._traceback import get_traceback
 
 
 class TaskObserver(Protocol):

@@ -10,9 +10,7 @@ from datetime import datetime
 from functools import partial
 
 from ._function import describe, show, type_name
-from ._record import cut, escape
-from ._task import Task
-from ._traceback import (
+from ._raised import (
     get_cause,
     get_context,
     get_suppress,
@@ -20,6 +18,8 @@ from ._traceback import (
     set_context,
     set_suppress,
 )
+from ._record import cut, escape
+from ._task import Task
 
 logger = logging.getLogger("tasks_core")
 

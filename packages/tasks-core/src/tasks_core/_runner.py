@@ -41,7 +41,7 @@ from ._phase_scheduler import PhaseScheduler
 from ._record import calendar, escape
 from ._records import Records
 from ._registry import TaskRegistry
-from ._scheduler import TasksScheduler, current
+from ._scheduler import FEW, TasksScheduler, current
 from ._scheduling import Scheduler, watching
 from ._service import Service
 from ._settings import RunnerSettings, Settings
@@ -53,9 +53,6 @@ WARN_EVERY: Final = 10.0
 
 UNWIND_TIME: Final = 1.0
 """Seconds that shielded tasks have to clean up once `shutdown_timeout` has cancelled them."""
-
-_FEW: Final = 32
-"""Schedulers that are kept before it is looked whether anything of them waits."""
 
 
 class TaskRunner(Scheduler):
@@ -127,7 +124,7 @@ class TaskRunner(Scheduler):
         # phases. It changes under the lock. Those of which nothing waits any more are dropped when
         # there are more than so many.
         self._unentered: set[TasksScheduler] = set()
-        self._unentered_room = _FEW
+        self._unentered_room = FEW
 
     async def __aenter__(self) -> Self:
         """Start accepting tasks, for the event loop that is running."""
@@ -392,7 +389,7 @@ class TaskRunner(Scheduler):
     def _drop_unentered(self) -> None:
         """Forget schedulers of which nothing waits any more; the caller holds the lock."""
         self._unentered = {one for one in self._unentered if any(t._lives for t in one._waiting)}
-        self._unentered_room = 2 * len(self._unentered) + _FEW
+        self._unentered_room = 2 * len(self._unentered) + FEW
 
     def _hurry(self) -> None:
         """Let all hand-overs begin that wait for their turn: one timeout then bounds all (8.6)."""

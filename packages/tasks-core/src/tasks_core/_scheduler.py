@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, Unpack, cast
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
 from . import _report
 from ._carrier import TaskStatus
@@ -25,12 +25,12 @@ from ._exceptions import (
 from ._function import check_call, describe
 from ._phase import AFTER_RESPONSE, AFTER_ROUTE, IMMEDIATE, Phase
 from ._phase_scheduler import PhaseScheduler
+from ._raised import get_cause, get_context, get_exceptions
 from ._record import escape
 from ._registry import TaskRegistry
 from ._scheduling import Executor, Scheduler, watching
 from ._state import FAILED
 from ._task import Task
-from ._traceback import get_cause, get_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 _NONE: frozenset[Task] = frozenset()
 
-_FEW: Final = 32
-"""Tasks that are kept before it is looked which of them have ended."""
+FEW: Final = 32
+"""So much is kept before it is looked what of it is over; then twice what is left, and these."""
 
 
 class TasksScheduler(Scheduler):
@@ -89,7 +89,6 @@ class TasksScheduler(Scheduler):
 
     # Once it was entered, what was current before; empty again when it is left.
     _outers: tuple[Token[TasksScheduler | Missing], ...]
-    _room: int  # how many tasks are kept before those that have ended are dropped, if not a few
 
     def __init__(self, runner: TaskRunner, config: TaskConfig | None = None) -> None:
         """Make a scheduler, before the first phase."""
@@ -114,6 +113,8 @@ class TasksScheduler(Scheduler):
         # an earlier attempt at the route counts. They change under the runner's lock.
         self._waiting: list[Task] = []
         self._judged: tuple[Task, ...] = ()
+        # How many are kept before those that have ended are dropped.
+        self._room = FEW
         # Those of them that were scheduled before a route ran, by middleware: for these the last
         # attempt counts. And whether a phase had begun when the request failed.
         self._outside = _NONE
@@ -265,9 +266,9 @@ class TasksScheduler(Scheduler):
             self._begin(due)
         if is_last:
             self._handled = self._around = None  # their tracebacks may have this scheduler
-        if is_last and self._runner._unentered:
-            with self._runner._lock:
-                self._runner._unentered.discard(self)
+            if self._runner._unentered:
+                with self._runner._lock:
+                    self._runner._unentered.discard(self)
 
     def fail(self) -> None:
         """Say that the request has failed, also where a phase has begun (contract 1.6).
@@ -362,7 +363,8 @@ class TasksScheduler(Scheduler):
         with self._runner._lock:
             self._confirmed = self._confirmed or []
             self._confirmed.append(accepted)
-            self._drop_ended()
+            if len(self._confirmed) > self._room:
+                self._drop_ended()
         self._handed = True  # another request may have, where it is that one's
 
     async def _until_confirmed(self, tasks: Sequence[Task]) -> None:
@@ -379,14 +381,12 @@ class TasksScheduler(Scheduler):
             self._confirmed = _unconfirmed(self._confirmed)
 
     def _drop_ended(self) -> None:
-        """Drop what has ended, whenever as much has come as was kept; under the runner's lock."""
-        if len(self._waiting) + len(self._confirmed or ()) <= getattr(self, "_room", _FEW):
-            return
+        """Drop what has ended, whenever as much has come as is kept; under the runner's lock."""
         self._waiting[:] = [task for task in self._waiting if task._lives]
         self._confirmed = _unconfirmed(self._confirmed)
         if self._handled is not None:
             self._handled = {task: of for task, of in self._handled.items() if task._lives}
-        self._room = 2 * (len(self._waiting) + len(self._confirmed or ())) + _FEW
+        self._room = 2 * (len(self._waiting) + len(self._confirmed or ())) + FEW
 
     def _refuse_to_wait(self, task: Task, twin: Task) -> None:
         """Refuse to confirm what lives in a task's place, if the response leaves before that."""
@@ -418,7 +418,7 @@ class TasksScheduler(Scheduler):
                 return False
             if not self._open:
                 self._runner._hold_unentered(task, self)
-            if len(self._waiting) > _FEW:
+            if len(self._waiting) > self._room:
                 self._drop_ended()
             handled = sys.exception()
             if handled is not None and handled is not self._around and task.config.run_on is None:
@@ -542,7 +542,7 @@ def _has(error: BaseException | None, other: BaseException | None, *, chained: b
             return True
         found.add(id(one))
         if isinstance(one, BaseExceptionGroup):
-            left += cast("BaseExceptionGroup[BaseException]", one).exceptions
+            left += get_exceptions(one)
         if chained:
             left += (get_cause(one), get_context(one))
     return False

@@ -26,6 +26,7 @@ from ._exceptions import (
 from ._function import describe, show, type_name
 from ._handing_over import hand_over
 from ._phase import IMMEDIATE, Phase
+from ._raised import get_context, get_traceback, set_context, set_traceback
 from ._record import Progress, TaskRecord, calendar, cut, escape, plain
 from ._state import (
     CANCELLED,
@@ -38,7 +39,6 @@ from ._state import (
     TaskState,
 )
 from ._threads import call
-from ._traceback import get_context, get_traceback, set_context, set_traceback
 
 if TYPE_CHECKING:
     # Defaults of type parameters are in `typing` from Python 3.13; only checkers need them.

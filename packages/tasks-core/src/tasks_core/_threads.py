@@ -13,8 +13,8 @@ from typing import Any, Self
 from anyio import CapacityLimiter, Event, to_thread
 from anyio.lowlevel import checkpoint
 
-from ._exceptions import TaskAborted
-from ._function import is_async, type_name
+from ._function import is_async
+from ._raised import aborted_by, is_interrupt
 
 
 class Threads:
@@ -149,21 +149,9 @@ def in_thread(
         if not is_interrupt(error):
             return None, error
         # Not Ctrl-C, which only ever reaches the main thread: a failure like any other (4.1).
-        aborted = TaskAborted(type_name(error))
-        aborted.__cause__ = error
-        return None, aborted
+        return None, aborted_by(error)
     finally:
         del context  # the task is its current one, and its error may keep this frame
-
-
-def is_interrupt(raised: BaseException) -> bool:
-    """Whether it is Ctrl-C, by itself or as task groups pass it on."""
-    if isinstance(raised, BaseExceptionGroup):
-        return any(map(is_interrupt, _get_exceptions(raised)))
-    return isinstance(raised, KeyboardInterrupt)
-
-
-_get_exceptions = vars(BaseExceptionGroup)["exceptions"].__get__  # whatever users' groups override
 
 
 async def call(

@@ -1,23 +1,11 @@
-"""What belongs to an error: its traceback, of which a part is the users', and its context.
-
-A user's exception may refuse what is set on it, as a frozen dataclass does, or have properties of
-these names. So they are read and set as the interpreter itself does it.
-"""
+"""Which part of a traceback is the users'."""
 
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Final
 
+from ._raised import get_traceback, set_traceback
 from ._threads import Threads, in_thread
-
-get_traceback: Final = vars(BaseException)["__traceback__"].__get__
-set_traceback: Final = vars(BaseException)["__traceback__"].__set__
-get_context: Final = vars(BaseException)["__context__"].__get__
-set_context: Final = vars(BaseException)["__context__"].__set__
-get_cause: Final = vars(BaseException)["__cause__"].__get__
-get_suppress: Final = vars(BaseException)["__suppress_context__"].__get__
-set_suppress: Final = vars(BaseException)["__suppress_context__"].__set__
 
 
 def cut_traceback(error: BaseException) -> TracebackType | None:

@@ -1,0 +1,35 @@
+"""What was raised, as the interpreter itself reads and sets what belongs to it.
+
+A user's exception may refuse attributes, as a frozen dataclass does, or have properties and methods
+of these names.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ._exceptions import TaskAborted
+from ._function import type_name
+
+get_traceback: Final = vars(BaseException)["__traceback__"].__get__
+set_traceback: Final = vars(BaseException)["__traceback__"].__set__
+get_context: Final = vars(BaseException)["__context__"].__get__
+set_context: Final = vars(BaseException)["__context__"].__set__
+get_cause: Final = vars(BaseException)["__cause__"].__get__
+get_suppress: Final = vars(BaseException)["__suppress_context__"].__get__
+set_suppress: Final = vars(BaseException)["__suppress_context__"].__set__
+get_exceptions: Final = vars(BaseExceptionGroup)["exceptions"].__get__
+
+
+def is_interrupt(raised: BaseException) -> bool:
+    """Whether it is Ctrl-C, by itself or as task groups pass it on."""
+    if isinstance(raised, BaseExceptionGroup):
+        return any(map(is_interrupt, get_exceptions(raised)))
+    return isinstance(raised, KeyboardInterrupt)
+
+
+def aborted_by(raised: BaseException) -> TaskAborted:
+    """Return the failure that stands for what is no `Exception`, which is its cause (4.1)."""
+    aborted = TaskAborted(type_name(raised))
+    aborted.__cause__ = raised
+    return aborted
