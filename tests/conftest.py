@@ -75,7 +75,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 WAITING = {"examples", "soak", "workers"}
+"""Folders whose tests mostly wait for processes."""
 OF_ADAPTERS = {"fastapi_tasks", "litestar_tasks", "starlette_tasks", "testing_kit", "where"}
+"""Folders whose tests go through adapters, which know no event loop."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
@@ -393,23 +393,23 @@ async def test_the_exit_of_a_dependency_knows_the_outcome(*, sync: bool, fails: 
     def schedule(name: str) -> None:
         made.append(current_tasks().after_response.task(name=name).schedule(len, ""))
 
-    async def exits() -> AsyncGenerator[int, None]:
+    @contextmanager
+    def scheduling() -> Generator[None]:
         try:
-            yield 1
+            yield
         except LookupError:
             schedule("except")
             raise
         finally:
             schedule("finally")
 
-    def exits_in_a_thread() -> Generator[int, None, None]:
-        try:
+    async def exits() -> AsyncGenerator[int, None]:
+        with scheduling():
             yield 1
-        except LookupError:
-            schedule("except")
-            raise
-        finally:
-            schedule("finally")
+
+    def exits_in_a_thread() -> Generator[int, None, None]:
+        with scheduling():
+            yield 1
 
     @get("/", dependencies={"needed": Provide(exits_in_a_thread if sync else exits)})
     async def handler(needed: NamedDependency[int]) -> int:

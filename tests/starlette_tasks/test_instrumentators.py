@@ -347,6 +347,16 @@ async def test_opentelemetry_records_what_is_raised(order: str) -> None:
     assert "ValueError" in {event.attributes["exception.type"] for event in span.events}
 
 
+def watched(watch: Watch) -> Route:
+    """Return a route with tasks of all phases."""
+
+    async def endpoint(request: Request) -> Response:
+        watch.schedule(get_tasks(request))
+        return PlainTextResponse("ok")
+
+    return Route("/", endpoint)
+
+
 def taking_apart(app: Starlette) -> None:
     """Put something between what answers errors and the rest, as OpenTelemetry does."""
     inner = app.build_middleware_stack
@@ -424,12 +434,7 @@ async def test_opentelemetry_that_ends_puts_back_what_it_has_found(
 async def test_a_stack_that_is_called_by_itself() -> None:
     """2.7 One that was taken apart, and that is not the application's, has tasks, too."""
     watch = Watch()
-
-    async def endpoint(request: Request) -> Response:
-        watch.schedule(get_tasks(request))
-        return PlainTextResponse("ok")
-
-    app = Starlette(routes=[Route("/", endpoint)])
+    app = Starlette(routes=[watched(watch)])
     add_tasks(app)
     taking_apart(app)
     async with serve(app.build_middleware_stack()) as server:
@@ -448,12 +453,7 @@ class Endless:
 async def test_a_stack_that_has_no_end() -> None:
     """2.7 Tasks are put there again, as they are not found in it."""
     watch = Watch()
-
-    async def endpoint(request: Request) -> Response:
-        watch.schedule(get_tasks(request))
-        return PlainTextResponse("ok")
-
-    app = Starlette(routes=[Route("/", endpoint)])
+    app = Starlette(routes=[watched(watch)])
     add_tasks(app)
     app.middleware_stack = Endless()
     async with app.router.lifespan_context(app), serve(app, lifespan=False) as server:
@@ -464,12 +464,7 @@ async def test_a_stack_that_has_no_end() -> None:
 async def test_instruments_of_an_application_that_has_started(instrument: Instrument) -> None:
     """5.6 One that is put in late, where the stack is built again, sees requests from then on."""
     watch = Watch()
-
-    async def endpoint(request: Request) -> Response:
-        watch.schedule(get_tasks(request))
-        return PlainTextResponse("ok")
-
-    app = fastapi(routes=[Route("/", endpoint)])
+    app = fastapi(routes=[watched(watch)])
     add_tasks(app)
     async with serve(app) as server:
         await server.request()
