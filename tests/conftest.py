@@ -146,15 +146,22 @@ def no_collector(caplog: pytest.LogCaptureFixture) -> Generator[None]:
     gc.enable()
 
 
+def pytest_collection() -> None:
+    """Let nobody look for garbage while tests are collected, of which there is none."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Let the many tests that collect garbage look at their own only, which is soon done.
 
     Hypothesis looks for who refers to what when it is imported: so that is done before.
     """
+    gc.enable()
     gc.collect()
     gc.freeze()
 
 
 def pytest_sessionfinish() -> None:
     """Undo that: what is imported from here on may look for who refers to what."""
+    gc.enable()  # the collection may have failed
     gc.unfreeze()
