@@ -642,6 +642,7 @@ def main() -> int:
         reconfigure(encoding="utf-8")
     console = Console(width=width, highlight=False)
     signal.signal(signal.SIGTERM, exit_cleanly)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
     sys.setswitchinterval(1e-4)  # the client notes its bytes while another thread reads notes
     return serve(console, arguments.app) if arguments.serve else watch(console, arguments.app)
 
