@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable, Generator
-from functools import partial
+from functools import partial, wraps
 from secrets import token_hex
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 
 celery = pytest.importorskip("celery")
 
-from celery import Celery, Task, shared_task, states  # noqa: E402
+from celery import Celery, Task, group, shared_task, states  # noqa: E402
 from celery.exceptions import Ignore  # noqa: E402
 from kombu import Connection  # noqa: E402
 from kombu.exceptions import OperationalError  # noqa: E402
@@ -157,6 +157,90 @@ def test_8_3_arguments_that_do_not_fit(
         assert "schedule(" in str(carried)
 
 
+def ship(order: int, /, *, twice: bool = False) -> None: ...
+
+
+@pytest.mark.parametrize("kind", ["plain", "bound", "retried", "class"])
+def test_8_3_a_positional_parameter_given_by_name(app: Any, kind: str) -> None:
+    """8.3: Celery sends it, and its worker could not call the function: refused by schedule."""
+
+    def bound(self: Task[Any, Any], order: int, /) -> None: ...
+
+    class Shipping(app.Task):  # type: ignore[misc]
+        name = "shipping"
+
+        def run(self, order: int, /) -> None: ...
+
+    shipping: Any = Shipping
+    ways: dict[str, Callable[[], Any]] = {
+        "plain": lambda: app.task(ship, shared=False),
+        "bound": lambda: app.task(bound, bind=True, shared=False),
+        "retried": lambda: app.task(ship, autoretry_for=(OSError,), name="retried", shared=False),
+        "class": lambda: app.register_task(shipping()),
+    }
+    made, carrier = ways[kind](), CeleryCarrier(app)
+    with pytest.raises(TypeError, match=r"schedule\(.*positional.only.*"):
+        carrier.carry(made, (), {"order": 1})
+    assert carrier.carry(made, (1,), {}) is not None
+
+
+@pytest.mark.skipif(VERSION < (5, 7), reason="before that nothing tells such tasks")
+def test_8_3_arguments_that_do_not_fit_what_pydantic_checks(app: Any) -> None:
+    """8.3: Celery takes anything for a task of pydantic, and its worker refuses it."""
+    task = app.task(pay, pydantic=True, shared=False)
+    for args, kwargs in CALLS:
+        fits = refusal(lambda args=args, kwargs=kwargs: pay(*args, **kwargs)) is None  # type: ignore[misc]
+        carried = refusal(
+            lambda args=args, kwargs=kwargs: CeleryCarrier(app).carry(task, args, kwargs)  # type: ignore[misc]
+        )
+        assert (carried is None) == fits
+        assert fits or "schedule(tests.carriers.test_celery.pay, ...)" in str(carried)
+
+
+def test_8_3_what_is_called_decides(app: Any) -> None:
+    """8.3: A decorator's own parameters count; and where a task's class is called, that one's."""
+
+    def give(func: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(func)
+        def giving(*args: Any) -> object:
+            return func("a session", *args)
+
+        return giving
+
+    def book(session: str, order: int) -> None: ...
+
+    class Giving(app.Task):  # type: ignore[misc]
+        name = "giving"
+
+        def run(self, session: str, order: int) -> None: ...
+
+        def __call__(self, order: int) -> None:
+            self.run("a session", order)
+
+    giving: Any = Giving
+    for task in (app.task(give(book), shared=False), app.register_task(giving())):
+        assert CeleryCarrier(app).carry(task, (1,), {}) is not None
+
+
+@pytest.mark.parametrize("options", [{}, {"typing": False}, {"autoretry_for": (OSError,)}])
+def test_8_3_a_generator_function(app: Any, options: dict[str, Any]) -> None:
+    """8.3, 2.2: Refused, as nothing of it would run in a worker; unless the task's class has it."""
+
+    def export(order: int) -> Generator[int]:
+        yield order
+
+    class Exhausting(app.Task):  # type: ignore[misc]
+        def __call__(self, *args: Any) -> object:
+            return list(self.run(*args))
+
+    carrier = CeleryCarrier(app)
+    task = app.task(export, shared=False, **options)
+    with pytest.raises(TypeError, match=r"export is a generator function, and nothing would"):
+        carrier.carry(task, (1,), {})
+    exhausting = app.task(export, base=Exhausting, name="exhausting", shared=False, **options)
+    assert carrier.carry(exhausting, (1,), {}) is not None
+
+
 @pytest.mark.parametrize("how", ["decorator", "routes", "both"])
 def test_8_3_the_serializer_of_a_task(app: Any, how: str) -> None:
     """8.3: The one that Celery takes, whether the task, its route or the application says it."""
@@ -171,11 +255,27 @@ def test_8_3_the_serializer_of_a_task(app: Any, how: str) -> None:
 
 
 def test_8_1_what_celery_did_not_make_is_not_carried(app: Any) -> None:
-    """8.1: Functions, methods of tasks and signatures are not Celery's own task objects."""
+    """8.1: Functions, methods of tasks, and what sends its tasks itself, are no task objects."""
     task = app.task(pay, shared=False)
+    sent = (task.delay, task.apply_async, task.s(1).delay, task.s(1) | task.s(), group(task.s(1)))
     carrier = CeleryCarrier(app)
-    for func in (pay, task.delay, task.apply_async, task.s(1), partial(task)):
+    for func in (pay, *sent, partial(task)):
         assert carrier.carry(func, (1,), {}) is None
+
+
+async def test_8_1_a_signature_is_refused(app: Any) -> None:
+    """8.1: Its call would run the task here, carrier or not; the message says what sends it."""
+    task = app.task(pay, shared=False)
+    async with open_runner(carriers=[CeleryCarrier(app)]) as runner:
+        for func in (task.s(1), partial(task.si(1))):
+            with pytest.raises(
+                TypeError, match=r"pay is a signature.*schedule\(signature\.delay\)"
+            ):
+                runner.schedule(func)
+        await runner.schedule(task.s(1).delay).wait()
+    assert [args for _, *args in messages(app)] == [[[1], {}]]
+    async with open_runner() as runner:
+        assert await runner.schedule(task.s(1)).wait() == "1 False"
 
 
 async def test_8_2_what_is_sent_is_what_was_scheduled(app: Any) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from functools import partial
+from functools import partial, wraps
 from secrets import token_hex
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("docket")
 
 from docket import CurrentDocket, Docket, Worker
+from docket.execution import ExecutionState
 from docket.strikelist import Operator
 from tasks_core import HandOverError, TaskRunner, TaskState, TaskStatus
 from tasks_core.carriers.docket import DocketCarrier
@@ -105,6 +106,45 @@ async def test_8_3_arguments_that_do_not_fit(
         else:
             with pytest.raises(TypeError, match=rf"schedule\({func.__name__}, \.\.\.\): "):
                 carrier.carry(func, args, kwargs)
+
+
+def sync(order: int) -> None: ...
+
+
+@wraps(pay)
+def decorated(order: int) -> Awaitable[str]:
+    return pay(order)
+
+
+def typed(order: int) -> Awaitable[str]:
+    return pay(order)
+
+
+def secret(order: int) -> Any:
+    return pay(order)
+
+
+secret.__annotations__["return"] = "Hidden"  # as of an import for type checkers only
+
+
+@on_asyncio
+@pytest.mark.parametrize(
+    ("func", "runs"), [(sync, False), (decorated, True), (typed, True), (secret, True)]
+)
+async def test_8_3_a_function_that_docket_could_not_await(func: Any, *, runs: bool) -> None:
+    """8.3: Refused, as a worker awaits what it returns; unless that may be an awaitable."""
+    async with open_docket(func) as docket:
+        async with TaskRunner(carriers=[DocketCarrier(docket)]) as runner:
+            if not runs:
+                with pytest.raises(TypeError, match=r"sync is not async, .* `async def`"):
+                    runner.schedule(func, 1)
+                return
+            task = runner.schedule(func, 1)
+            await over(task)
+        await work_off(docket)
+        found = await docket.get_execution(task.id)
+        assert found is not None
+        assert found.state is ExecutionState.COMPLETED
 
 
 @on_asyncio

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from functools import partial
 from types import FunctionType
 from typing import Annotated, Any
@@ -173,6 +173,22 @@ def test_8_3_arguments_that_do_not_fit(
             ) as raised:
                 carrier.carry(task, args, kwargs)
             assert "context" not in str(raised.value)  # nobody is to give that
+
+
+def export(order: int) -> Iterator[int]:
+    yield order
+
+
+async def stream(order: int) -> AsyncIterator[int]:
+    yield order
+
+
+@pytest.mark.parametrize("func", [export, stream])
+def test_8_3_a_generator_function(broker: Noting, func: Any) -> None:
+    """8.3, 2.2: Refused, as nothing of it would run in a worker."""
+    task = declare(broker, func)
+    with pytest.raises(TypeError, match=rf"{func.__name__} is a generator function, and nothing"):
+        TaskiqCarrier(broker).carry(task, (1,), {})
 
 
 def test_8_1_what_taskiq_did_not_make_is_not_carried(broker: Noting) -> None:

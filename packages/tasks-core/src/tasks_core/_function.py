@@ -35,7 +35,7 @@ _RENAMED: Final = "__taskiq_original"
 def describe(func: object) -> str:
     """Return the qualified name of anything callable, whatever its attributes do when read."""
     if type(func) is FunctionType:
-        return func.__qualname__
+        return func.__qualname__.removesuffix(_RENAMED)
     func = _unwrap_partial(func)
     name = _ask(lambda: getattr(func, "__qualname__", None))
     return name.removesuffix(_RENAMED) if type(name) is str else type_name(func)
@@ -128,8 +128,7 @@ def _check_any_call(func: object, args: tuple[object, ...], kwargs: Mapping[str,
     if shape is None:
         if not callable(func):
             raise TypeError(_not_callable(func))
-        if is_generator(func):
-            raise TypeError(_nothing_runs_it(func))
+        check_kind(func)
         _check_arguments(func, args, kwargs)
         return is_async(func)
     called, key, is_object = shape
@@ -202,6 +201,16 @@ def is_generator(func: object) -> bool:
     if flags:
         return flags & _GENERATOR != 0 and not flags & CO_ITERABLE_COROUTINE
     return _is_kind(isgeneratorfunction, func) or _is_kind(isasyncgenfunction, func)
+
+
+def check_kind(func: object) -> None:
+    """Refuse a function of which nothing would run, whatever its arguments.
+
+    Raises:
+        TypeError: It is a generator function.
+    """
+    if is_generator(func):
+        raise TypeError(_nothing_runs_it(func))
 
 
 def _check_arguments(func: object, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any, Final, cast
 
-from celery import Celery, Task, states
+from celery import Celery, Signature, Task, states
 from celery.backends.base import DisabledBackend
 from celery.local import Proxy
 from kombu.serialization import dumps
 
 from tasks_core._carrier import Carrier, Send, TaskStatus
 from tasks_core._checks import check_engine, check_seconds, check_text
-from tasks_core._function import show, type_name
+from tasks_core._function import check_call, check_kind, show, type_name
 from tasks_core._record import cut, plain
 from tasks_core._state import TaskState
 
@@ -53,6 +53,7 @@ class CeleryCarrier(Carrier):
     ) -> Send | None:
         """See `Carrier.carry`."""
         if not isinstance(func, Task):
+            _refuse_signature(func)
             return None
         task = cast("Any", func)
         if _is_shared(task):  # each application has it by its name
@@ -90,23 +91,44 @@ def _is_shared(func: object) -> bool:
     return type(func) is Proxy
 
 
+def _refuse_signature(func: object) -> None:
+    """Refuse a signature that would run its task here, where a carrier is to hand it over.
+
+    Chains, groups and their like send their tasks when they are called.
+    """
+    called = cast("Any", func)
+    if isinstance(func, Signature) and called.__class__.__call__ is cast("Any", Signature).__call__:
+        msg = (
+            f"{called.task} is a signature, whose call would run the task in this process: "
+            "schedule(task, ...) hands it over; with the options of a signature, "
+            "schedule(signature.delay) sends it"
+        )
+        raise TypeError(msg)
+
+
 def _check(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:  # noqa: ANN401 - Celery's
-    """Refuse arguments that do not fit, or that could not be sent: as sending it does."""
+    """Refuse what a worker could not call, or that could not be sent: as sending it does."""
+    dump_models = getattr(task, "_dump_pydantic_arguments", None)
+    run = getattr(task, "_orig_run", task.run)  # what `autoretry_for` is around
+    # Else a worker calls the task itself.
+    is_run = task.__class__.__call__ is cast("Any", Task).__call__
+    if is_run:
+        check_kind(run)
     if task.typing:  # else the user's decorator says that it is not to be checked
-        fits = getattr(task, "__header__", None)  # what is called may take anything, as a wrapper
         try:
-            if fits is None:
-                signature(task.run).bind(*args, **kwargs)
-            else:
+            if fits := getattr(task, "__header__", None):  # what sending it asks
                 fits(*args, **kwargs)
+            if dump_models is not None:
+                signature(run).bind(*args, **kwargs)
         except TypeError as error:
             msg = f"schedule({task.name}, ...): {error}"
             raise TypeError(msg) from None
+        if is_run:
+            check_call(run, args, kwargs)
     app = task.app
     options = {"serializer": task.serializer} if task.serializer else {}
     routed = app.amqp.router.route(options, task.name, args, kwargs, task)
     serializer = routed.get("serializer") or app.conf.task_serializer
-    dump_models = getattr(task, "_dump_pydantic_arguments", None)
     try:
         if dump_models is not None and serializer != "pickle":
             args, kwargs = dump_models(args, kwargs)

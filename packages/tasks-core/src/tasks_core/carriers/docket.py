@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
+from inspect import unwrap
 from types import MethodType
-from typing import Any, Final, cast
+from typing import Any, Final, cast, get_origin, get_type_hints
 
 from docket import Disposition, Docket, Execution
 from docket.execution import ExecutionState
 
 from tasks_core._carrier import Carrier, Send, TaskStatus
 from tasks_core._checks import check_engine, check_seconds, check_text
-from tasks_core._function import check_call, describe
+from tasks_core._function import check_call, describe, is_async
 from tasks_core._record import cut, plain
 from tasks_core._state import TaskState
 
@@ -57,7 +58,12 @@ class DocketCarrier(Carrier):
         method = isinstance(func, MethodType)  # each look at a bound method makes it anew
         if not any(one is func or (method and one == func) for one in self._docket.tasks.values()):
             return None
-        check_call(func, args, kwargs)
+        if not check_call(func, args, kwargs) and not _may_be_awaited(func):
+            msg = (
+                f"{describe(func)} is not async, and a worker of Docket awaits what it returns: "
+                "declare it by `async def`"
+            )
+            raise TypeError(msg)
         task = cast("Any", func)
         now = datetime.now(UTC)
         try:  # as sending it does
@@ -90,3 +96,15 @@ class DocketCarrier(Carrier):
             error=cut(plain(text)) if failed else None,
             carrier=self.name,
         )
+
+
+def _may_be_awaited(func: Callable[..., object]) -> bool:
+    """Whether a sync function may return an awaitable: it wraps such a one, or its types say so."""
+    if is_async(unwrap(func)):
+        return True
+    try:
+        returned = get_type_hints(func).get("return")
+    except Exception:  # noqa: BLE001 - names that are there for type checkers only
+        return True
+    kind = get_origin(returned) or returned
+    return isinstance(kind, type) and issubclass(kind, Awaitable)

@@ -12,7 +12,7 @@ from taskiq_dependencies import DependencyGraph
 
 from tasks_core._carrier import Carrier, Send, TaskStatus
 from tasks_core._checks import check_engine, check_seconds, check_text
-from tasks_core._function import show, type_name
+from tasks_core._function import check_kind, show, type_name
 from tasks_core._record import cut, plain
 from tasks_core._state import TaskState
 
@@ -94,7 +94,8 @@ class TaskiqCarrier(Carrier):
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> None:
-        """Refuse arguments that do not fit, but for those that Taskiq fills in."""
+        """Refuse what a worker could not call, but for arguments that Taskiq fills in."""
+        check_kind(task.original_func)
         takes = signature(task.original_func)
         try:
             given = takes.bind_partial(*args, **kwargs).arguments
