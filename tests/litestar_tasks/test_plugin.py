@@ -123,6 +123,10 @@ def test_settings_of_the_wrong_type(layer: str) -> None:
     said = r'has dict in opt\["tasks"\], which is for a TaskConfig'
     with pytest.raises(ImproperlyConfiguredException, match=said):
         layered(given)
+    given = {layer: TaskConfig}
+    said = r'has the class TaskConfig in opt\["tasks"\]'
+    with pytest.raises(ImproperlyConfiguredException, match=said):
+        layered(given)
 
 
 def test_a_parameter_of_our_name_for_something_else() -> None:

@@ -193,7 +193,10 @@ def test_adding_too_late() -> None:
         (Router(), "not Router: a router has the tasks of its application: add_tasks(app) for"),
         (Starlette().router, "not Router: a router has the tasks of its application"),
         (CORSMiddleware(Starlette()), "not CORSMiddleware: pass the Starlette or FastAPI that it"),
-        (Starlette, "not type: pass the Starlette or FastAPI that it is or has inside"),
+        (
+            Starlette,
+            "not the class Starlette: pass the Starlette or FastAPI that it is",
+        ),
         ("app", "not str: pass the Starlette or FastAPI"),
         (None, "not NoneType: pass the Starlette or FastAPI"),
     ],

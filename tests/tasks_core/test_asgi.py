@@ -437,7 +437,8 @@ async def test_settings_are_checked_when_the_middleware_is_made() -> None:
     [
         (None, r"^app must be callable, not NoneType: pass the ASGI application itself"),
         ("app:app", r"^app must be callable, not str: "),
-        (Request, r"^app must take scope and receive and send, and Request does not: "),
+        (len, r"^app must take scope and receive and send, and len does not: "),
+        (Request, r"^app must be an instance, not the class Request: Request\(\.\.\.\)$"),
     ],
 )
 def test_what_is_no_application_is_refused(app: Any, says: str) -> None:

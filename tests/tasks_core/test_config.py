@@ -11,7 +11,8 @@ from unittest.mock import AsyncMock, Mock, create_autospec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tasks_core import Task, TaskConfig, TaskRunner, TasksScheduler
+from tasks_core import Carrier, Every, Periodic, Task, TaskConfig, TaskRunner, TasksScheduler
+from tasks_core.asgi import TasksMiddleware
 
 
 def log_it(task: Task, error: Exception) -> None: ...
@@ -174,10 +175,13 @@ def test_an_error_handler_that_cannot_be_called_is_refused() -> None:
         TaskConfig(on_error="log")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
-@pytest.mark.parametrize("other", [{"name": "a"}, None, TaskConfig])
-def test_only_settings_merge(other: Any) -> None:
+@pytest.mark.parametrize(
+    ("other", "kind"),
+    [({"name": "a"}, "dict"), (None, "NoneType"), (TaskConfig, "the class TaskConfig")],
+)
+def test_only_settings_merge(other: Any, kind: str) -> None:
     """The error says what to pass instead (contract 2.2)."""
-    with pytest.raises(TypeError, match=rf"merge takes a TaskConfig, not {type(other).__name__}: "):
+    with pytest.raises(TypeError, match=rf"merge takes a TaskConfig, not {kind}: "):
         TaskConfig().merge(other)
 
 
@@ -268,3 +272,63 @@ def test_a_shield_that_is_no_boolean_is_refused(shield: Any) -> None:
     """A string that reads as a refusal would be taken for true."""
     with pytest.raises(TypeError, match="shield must be true or false"):
         TaskConfig(shield=shield)
+
+
+class Bad(Carrier):
+    """What is called, asked and kept, as users write such: an instance is what is meant."""
+
+    name = "bad"
+
+    def __init__(self, url: str, ttl: int = 5) -> None: ...
+
+    def __call__(self, *args: object) -> None: ...
+
+    def carry(self, func: object, *args: object) -> None: ...
+
+    async def put(self, *args: object, **kwargs: object) -> None: ...
+
+    async def get(self, *args: object, **kwargs: object) -> None: ...
+
+
+WRONG: Any = Bad
+CLASSES: dict[str, Callable[[], object]] = {
+    "carriers": lambda: TaskRunner(carriers=WRONG),
+    "one of carriers": lambda: TaskRunner(carriers=[WRONG]),
+    "observers": lambda: TaskRunner(observers=WRONG),
+    "an observer": lambda: TaskRunner(observers=[WRONG]),
+    "periodic": lambda: TaskRunner(periodic=WRONG),
+    "one of periodic": lambda: TaskRunner(periodic=[WRONG]),
+    "records": lambda: TaskRunner(records=WRONG),
+    "config": lambda: TaskRunner(config=WRONG),
+    "on_error": lambda: TaskConfig(on_error=WRONG),
+    "retry": lambda: TaskConfig(retry=WRONG),
+    "name": lambda: TaskConfig(name=WRONG),
+    "merge": lambda: TaskConfig().merge(WRONG),
+    "a periodic task's config": lambda: Periodic(take_nothing, Every(hours=1), WRONG),
+    "claim": lambda: Periodic(take_nothing, Every(hours=1), claim=WRONG),
+    "app": lambda: TasksMiddleware(WRONG),
+    "tasks": lambda: TasksMiddleware(AsyncMock(), tasks=WRONG),
+}
+
+
+def take_nothing() -> None: ...
+
+
+@pytest.mark.parametrize("setting", CLASSES)
+def test_a_class_in_place_of_an_instance_is_refused(setting: str) -> None:
+    """Also one that takes as many arguments: its instances would do nothing (contract 2.2, 3.3)."""
+    with pytest.raises(TypeError, match="the class Bad"):
+        CLASSES[setting]()
+
+
+def test_a_class_whose_instances_cannot_be_called_is_a_function() -> None:
+    """It is meant itself: an observer may be what makes a context manager (contract 11.2)."""
+
+    class Around:
+        def __init__(self, task: Task) -> None: ...
+
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, *_: object) -> None: ...
+
+    TaskRunner(observers=[Around])

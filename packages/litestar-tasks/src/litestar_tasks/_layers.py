@@ -111,6 +111,7 @@ def check_opt(opt: Mapping[str, Any], layer: str) -> None:
     """Refuse settings of a layer that are none."""
     config = opt.get(NAME)
     if config is not None and not isinstance(config, TaskConfig):
-        kind = type(config).__name__
+        is_class = isinstance(config, type)
+        kind = f"the class {config.__name__}" if is_class else type(config).__name__
         msg = f'{layer} has {kind} in opt["{NAME}"], which is for a TaskConfig(...).'
         raise ImproperlyConfiguredException(msg)

@@ -84,7 +84,8 @@ def _check_application(app: object) -> None:
         else "pass the Starlette or FastAPI that it is or has inside; any other ASGI application "
         "has tasks by TasksMiddleware(app) of tasks_core.asgi around it"
     )
-    msg = f"add_tasks(app) takes the application, not {type(app).__name__}: {remedy}"
+    kind = f"the class {app.__name__}" if isinstance(app, type) else type(app).__name__
+    msg = f"add_tasks(app) takes the application, not {kind}: {remedy}"
     raise TypeError(msg)
 
 

@@ -39,7 +39,7 @@ def check_count(name: str, value: object, *, of: str, least: int) -> int:
 def check_amount(name: str, value: object) -> None:
     """Refuse an amount that a reader could not make sense of, or JSON not hold."""
     if not isinstance(value, int | float) or isinstance(value, bool):
-        msg = f"{name} is a number, not {type(value).__name__}"
+        msg = f"{name} is a number, not {name_kind(value)}"
         raise TypeError(msg)
     if not 0 <= value <= float_info.max:  # an int may be larger
         msg = f"{name} is a finite number from 0, not {value!r}"
@@ -49,7 +49,7 @@ def check_amount(name: str, value: object) -> None:
 def check_text(name: str, value: object) -> str:
     """Return a text as a plain one: an enum's member may be a string too."""
     if not isinstance(value, str):
-        msg = f"{name} must be a string, not {type(value).__name__}: pass str(...) of it"
+        msg = f"{name} must be a string, not {name_kind(value)}: pass str(...) of it"
         raise TypeError(msg)
     return value if type(value) is str else str.__str__(value)
 
@@ -57,7 +57,7 @@ def check_text(name: str, value: object) -> str:
 def check_id(value: object) -> None:
     """Refuse what is no task's id; the task itself, for instance."""
     if not isinstance(value, str):
-        msg = f"the id of a task is a string, not {type(value).__name__}: pass task.id"
+        msg = f"the id of a task is a string, not {name_kind(value)}: pass task.id"
         raise TypeError(msg)
 
 
@@ -99,7 +99,7 @@ def shown_by(tz: tzinfo, time: datetime) -> datetime:
 def check_flag(name: str, value: object) -> object:
     """Return what is set or not."""
     if not isinstance(value, int):
-        msg = f"{name} must be true or false, not {type(value).__name__}"
+        msg = f"{name} must be true or false, not {name_kind(value)}"
         raise TypeError(msg)
     return value
 
@@ -107,7 +107,10 @@ def check_flag(name: str, value: object) -> object:
 def check_callback(name: str, value: object, *given: str, remedy: str) -> Callable[..., object]:
     """Return what can be called with what it will be given, and runs when it is."""
     if not callable(value):
-        msg = f"{name} must be callable, not {type(value).__name__}: {remedy}"
+        msg = f"{name} must be callable, not {name_kind(value)}: {remedy}"
+        raise TypeError(msg)
+    if _is_of_callables(value):
+        msg = f"{name} must be an instance, not {name_kind(value)}: {describe(value)}(...)"
         raise TypeError(msg)
     if is_generator(value):
         msg = (
@@ -119,6 +122,11 @@ def check_callback(name: str, value: object, *given: str, remedy: str) -> Callab
         msg = f"{name} must take {' and '.join(given)}, and {describe(value)} does not: {remedy}"
         raise TypeError(msg)
     return value
+
+
+def _is_of_callables(value: object) -> bool:
+    """Whether it is a class whose instances can be called; one of them is meant then."""
+    return isinstance(value, type) and any("__call__" in vars(one) for one in value.__mro__)
 
 
 def check_exceptions(name: str, value: object) -> None:

@@ -18,7 +18,7 @@ from typing import (
     get_args,
 )
 
-from ._checks import check_callback, check_count, check_flag, check_seconds, check_text
+from ._checks import check_callback, check_count, check_flag, check_seconds, check_text, name_kind
 
 if TYPE_CHECKING:
     from ._task import Task
@@ -140,7 +140,7 @@ class TaskConfig:
             TypeError: ``other`` is no `TaskConfig`.
         """
         if not isinstance(cast("object", other), TaskConfig):
-            msg = f"merge takes a TaskConfig, not {type(other).__name__}: write TaskConfig(...)"
+            msg = f"merge takes a TaskConfig, not {name_kind(other)}: write TaskConfig(...)"
             raise TypeError(msg)
         merged = object.__new__(type(self))
         given = {name: value for name, value in other.__dict__.items() if value is not None}

@@ -70,7 +70,7 @@ class Periodic:
             )
             raise TypeError(msg)
         if not isinstance(cast("object", self.config), TaskConfig):
-            msg = f"config is a TaskConfig, not {type(self.config).__name__}: TaskConfig(...)"
+            msg = f"config is a TaskConfig, not {name_kind(self.config)}: TaskConfig(...)"
             raise TypeError(msg)
         if self.claim is not None:
             _check_claim(self.claim)

@@ -8,7 +8,7 @@ from math import inf
 from typing import TYPE_CHECKING, Self, TypedDict, cast
 
 from ._carrier import Carrier
-from ._checks import check_callback, check_count, check_seconds, check_text
+from ._checks import check_callback, check_count, check_seconds, check_text, name_kind
 from ._config import TaskConfig, TaskSettings
 from ._function import describe, is_async
 from ._periodic import Periodic
@@ -88,7 +88,7 @@ class Settings:
         """Refuse nonsense."""
         config = cast("object", self.config)
         if config is not None and not isinstance(config, TaskConfig):
-            msg = f"config is a TaskConfig, not {type(config).__name__}: write TaskConfig(...)"
+            msg = f"config is a TaskConfig, not {name_kind(config)}: write TaskConfig(...)"
             raise TypeError(msg)
         check_seconds("grace_period", self.grace_period)
         if self.shutdown_timeout is not None:
@@ -107,7 +107,7 @@ class Settings:
 def check_observers(value: object) -> None:
     """Refuse observers that could not be called, or whose calls nobody would await."""
     if not isinstance(value, Sequence) or isinstance(value, str):
-        msg = f"observers is a list of functions, not {type(value).__name__}: observers=[...]"
+        msg = f"observers is a list of functions, not {name_kind(value)}: observers=[...]"
         raise TypeError(msg)
     for observer in cast("Sequence[object]", value):
         remedy = "pass a function that takes it"
@@ -119,13 +119,13 @@ def check_observers(value: object) -> None:
 def check_carriers(value: object) -> None:
     """Refuse what is none, and two of which nobody could say which one is meant."""
     if not isinstance(value, Sequence) or isinstance(value, str):
-        msg = f"carriers is a list of carriers, not {type(value).__name__}: carriers=[...]"
+        msg = f"carriers is a list of carriers, not {name_kind(value)}: carriers=[...]"
         raise TypeError(msg)
     names = set[str]()
     for carrier in cast("Sequence[object]", value):
         if not isinstance(carrier, Carrier):
             msg = (
-                f"carriers is a list of carriers, and {type(carrier).__name__} is none: "
+                f"carriers is a list of carriers, and {name_kind(carrier)} is none: "
                 "pass such as CeleryCarrier(app)"
             )
             raise TypeError(msg)
@@ -143,12 +143,12 @@ def check_carriers(value: object) -> None:
 def check_periodic(value: object) -> None:
     """Refuse what is none, and two of one name (contract 10.8)."""
     if not isinstance(value, Sequence) or isinstance(value, str):
-        msg = f"periodic is a list, not {type(value).__name__}: periodic=[Periodic(...)]"
+        msg = f"periodic is a list, not {name_kind(value)}: periodic=[Periodic(...)]"
         raise TypeError(msg)
     names = set[str]()
     for periodic in cast("Sequence[object]", value):
         if not isinstance(periodic, Periodic):
-            msg = f"periodic is a list of Periodic(...), and {type(periodic).__name__} is none"
+            msg = f"periodic is a list of Periodic(...), and {name_kind(periodic)} is none"
             raise TypeError(msg)
         if periodic.name in names:
             msg = (
@@ -163,11 +163,14 @@ def check_store(value: object) -> None:
     """Refuse what is no store of records."""
     if value is None:
         return
+    if isinstance(value, type):
+        msg = f"records is a store, not {name_kind(value)}: {describe(value)}(...)"
+        raise TypeError(msg)
     for name in ("put", "get"):
         method = getattr(value, name, None)
         if not (callable(method) and is_async(method)):
             msg = (
-                f"records is a store with async put and get, and {type(value).__name__} has no "
+                f"records is a store with async put and get, and {name_kind(value)} has no "
                 f"such {name}: pass one of py-key-value-aio, RedisStore(...) for instance"
             )
             raise TypeError(msg)

@@ -9,9 +9,9 @@ where the route ends (`serve_route`), and what its exception handlers answer (`t
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Unpack
+from typing import Unpack, cast
 
-from ._checks import check_callback, check_exceptions
+from ._checks import check_callback, check_exceptions, name_kind
 from ._exceptions import TasksAlreadyAddedError
 from ._lifespan import ApplicationTasks
 from ._request import (
@@ -81,6 +81,9 @@ class TasksMiddleware:
                 f"{', '.join(lost)} would be lost, as tasks=... has settings of its own: pass it "
                 "to ApplicationTasks(...)"
             )
+            raise TypeError(msg)
+        if tasks is not None and not isinstance(cast("object", tasks), ApplicationTasks):
+            msg = f"tasks is an ApplicationTasks, not {name_kind(tasks)}: ApplicationTasks(...)"
             raise TypeError(msg)
         self._app = app
         self._disconnects = disconnects
