@@ -47,7 +47,8 @@ class Periodic:
         func: The function, async or sync. It is called without arguments; `functools.partial`
             gives it some.
         trigger: When: `Every`, `Cron`, or a trigger of APScheduler 3.
-        config: Settings of its tasks, over the application's. Default: nothing set.
+        config: Settings of its tasks, its ``name`` among them, over the application's. Default:
+            nothing set, and the function's name.
         claim: See `Claim`. Default: it runs in every process.
 
     Raises:
