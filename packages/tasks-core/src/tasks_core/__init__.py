@@ -3,6 +3,7 @@
 The map, in the order of who may know whom; each module knows only those before it:
 
     _exceptions            errors
+    _extras                what needs more than anyio
     _phase, _state         the moments of a request, the states of a task
     _checks                what is refused among the values that users pass
     _config                what can be set for a task

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final, Protocol
 
 from ._checks import check_text, check_zone, shown_by
+from ._extras import extra
 
 _LONGEST_GAP: Final = timedelta(days=2)
 """More than any time zone has left out: Samoa a day."""
@@ -97,16 +98,13 @@ class Cron:
     Raises:
         TypeError: The expression is no string, or the time zone none, or one of pytz.
         ValueError: The expression is none.
-        ImportError: cronsim is not installed.
+        ModuleNotFoundError: cronsim is not installed.
     """
 
     def __init__(self, expression: str, *, tz: tzinfo = UTC) -> None:
         """Read the expression."""
-        try:
+        with extra("cron", "cronsim", of="Cron"):
             from cronsim import CronSim, CronSimError  # noqa: PLC0415 - an extra
-        except ImportError as error:
-            msg = "Cron needs cronsim: pip install tasks-core[cron]"
-            raise ImportError(msg) from error
         self.expression: Final = check_text("expression", expression)
         self.tz: Final = check_zone("tz", tz)
         self._iterate = CronSim

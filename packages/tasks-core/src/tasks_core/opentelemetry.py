@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 
-from opentelemetry import metrics, trace
-from opentelemetry.context import Context
-from opentelemetry.trace import Link, SpanKind, StatusCode
-
+from ._extras import extra
 from ._function import describe, full_name, show, type_name
 from ._record import cut, plain
 from ._state import FAILED, PENDING, RUNNING
 from ._task import Task
+
+with extra("opentelemetry", "opentelemetry", of=__name__):
+    from opentelemetry import metrics, trace
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Link, SpanKind, StatusCode
 
 __all__ = ["OpenTelemetryObserver"]
 

@@ -6,16 +6,18 @@ from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any, Final, cast
 
-from celery import Celery, Signature, Task, states
-from celery.backends.base import DisabledBackend
-from celery.local import Proxy
-from kombu.serialization import dumps
-
 from tasks_core._carrier import Carrier, Send, TaskStatus
 from tasks_core._checks import check_engine, check_seconds, check_text
+from tasks_core._extras import extra
 from tasks_core._function import check_call, check_kind, show, type_name
 from tasks_core._record import cut, plain
 from tasks_core._state import TaskState
+
+with extra("celery", "celery", of=__name__):
+    from celery import Celery, Signature, Task, states
+    from celery.backends.base import DisabledBackend
+    from celery.local import Proxy
+    from kombu.serialization import dumps
 
 _STATES: Final = {
     states.PENDING: TaskState.PENDING,

@@ -8,14 +8,16 @@ from inspect import unwrap
 from types import MethodType
 from typing import Any, Final, cast, get_origin, get_type_hints
 
-from docket import Disposition, Docket, Execution
-from docket.execution import ExecutionState
-
 from tasks_core._carrier import Carrier, Send, TaskStatus
 from tasks_core._checks import check_engine, check_seconds, check_text
+from tasks_core._extras import extra
 from tasks_core._function import check_call, describe, is_async
 from tasks_core._record import cut, plain
 from tasks_core._state import TaskState
+
+with extra("docket", "docket", of=__name__):
+    from docket import Disposition, Docket, Execution
+    from docket.execution import ExecutionState
 
 _STATES: Final = {
     ExecutionState.SCHEDULED: TaskState.PENDING,

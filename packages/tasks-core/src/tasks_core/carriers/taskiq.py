@@ -6,15 +6,17 @@ from collections.abc import Callable, Mapping
 from inspect import Parameter, Signature, signature
 from typing import Any, Final, cast
 
-from taskiq import AsyncBroker, AsyncTaskiqDecoratedTask
-from taskiq.result_backends.dummy import DummyResultBackend
-from taskiq_dependencies import DependencyGraph
-
 from tasks_core._carrier import Carrier, Send, TaskStatus
 from tasks_core._checks import check_engine, check_seconds, check_text
+from tasks_core._extras import extra
 from tasks_core._function import check_kind, show, type_name
 from tasks_core._record import cut, plain
 from tasks_core._state import TaskState
+
+with extra("taskiq", "taskiq", of=__name__):
+    from taskiq import AsyncBroker, AsyncTaskiqDecoratedTask
+    from taskiq.result_backends.dummy import DummyResultBackend
+    from taskiq_dependencies import DependencyGraph
 
 
 class TaskiqCarrier(Carrier):
