@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple, ParamSpec, TypeAlias, TypeVar, cast
 
 import anyio
-from tasks_core import Carrier, TaskStatus
+from tasks_core import Carrier, HandOver, TaskStatus
 
 from tests.tasks_core.stage import GUARD
 
@@ -100,7 +100,7 @@ class Engine(Carrier):
 
     def carry(
         self, func: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any], /
-    ) -> Callable[[str], object] | None:
+    ) -> HandOver | None:
         if not isinstance(func, EngineTask) or func.engine is not self:
             return None
         for value in (*args, *kwargs.values()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, assert_type
@@ -13,6 +13,8 @@ import stamina
 import tenacity
 from tasks_core import (
     BacklogFullError,
+    Carrier,
+    HandOver,
     Phase,
     PhaseScheduler,
     Retry,
@@ -27,6 +29,7 @@ from tasks_core import (
     TaskSettings,
     TasksScheduler,
     TaskState,
+    TaskStatus,
     TaskTimedOut,
     Updates,
     current_task,
@@ -247,6 +250,28 @@ async def observe_later(task: Task) -> None:
 
 def name_of(task: Task) -> str:
     return task.name
+
+
+class Queue(Carrier):
+    """A carrier of a user's own, whose engine has async functions or sync ones."""
+
+    name = "queue"
+
+    def __init__(self, sends: Callable[[str], Awaitable[None]] | None = None) -> None:
+        self._sends = sends
+
+    def carry(
+        self, func: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any], /
+    ) -> HandOver | None:
+        return print if self._sends is None else self._sends
+
+    async def status(self, task_id: str, /) -> TaskStatus | None:
+        return None
+
+
+WRONG: HandOver = resize  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+TaskRunner(carriers=[Queue()])
+TaskRunner(carriers=[Queue])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
 
 
 OBSERVERS: Sequence[TaskObserver] = [observe, Metrics(), around, lambda _: None]

@@ -43,7 +43,7 @@ The map, in the order of who may know whom; each module knows only those before 
 The promises that all of this keeps have numbers, see ``docs/semantics.md``.
 """
 
-from ._carrier import Carrier, TaskStatus
+from ._carrier import Carrier, HandOver, TaskStatus
 from ._config import Retry, RunOn, TaskConfig, TaskErrorHandler, TaskSettings
 from ._exceptions import (
     BacklogFullError,
@@ -82,6 +82,7 @@ __all__ = [
     "Claim",
     "Cron",
     "Every",
+    "HandOver",
     "HandOverError",
     "MountedSettingsError",
     "NoCurrentTaskError",

@@ -13,8 +13,10 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 from ._record import Progress
 from ._state import TaskState
 
-Send: TypeAlias = Callable[[str], object]
-"""Hands a call over to an engine, under an id; sync, or async and then awaited."""
+HandOver: TypeAlias = Callable[[str], object]
+"""Hands a call over to an engine, under an id: what `Carrier.carry` returns.
+
+Sync, or async and then awaited."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +58,7 @@ class Carrier(ABC):
     @abstractmethod
     def carry(
         self, func: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any], /
-    ) -> Send | None:
+    ) -> HandOver | None:
         """Return what hands a call over, or ``None`` if the function is not the engine's.
 
         Called by ``schedule``, in any thread: it waits for nothing, and asks no broker.
@@ -93,7 +95,7 @@ class Carried(NamedTuple):
     """How a task is handed over."""
 
     carrier: Carrier
-    send: Send
+    send: HandOver
 
 
 _ID: Final = re.compile("(.+)-[0-9a-f]{32}")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any, Final, cast
 
-from tasks_core._carrier import Carrier, Send, TaskStatus
+from tasks_core._carrier import Carrier, HandOver, TaskStatus
 from tasks_core._checks import check_engine, check_seconds, check_text
 from tasks_core._extras import extra
 from tasks_core._function import check_call, check_kind, show, type_name
@@ -52,7 +52,7 @@ class CeleryCarrier(Carrier):
 
     def carry(
         self, func: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any], /
-    ) -> Send | None:
+    ) -> HandOver | None:
         """See `Carrier.carry`."""
         if not isinstance(func, Task):
             _refuse_signature(func)

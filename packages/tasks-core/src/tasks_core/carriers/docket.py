@@ -8,7 +8,7 @@ from inspect import unwrap
 from types import MethodType
 from typing import Any, Final, cast, get_origin, get_type_hints
 
-from tasks_core._carrier import Carrier, Send, TaskStatus
+from tasks_core._carrier import Carrier, HandOver, TaskStatus
 from tasks_core._checks import check_engine, check_seconds, check_text
 from tasks_core._extras import extra
 from tasks_core._function import check_call, describe, is_async
@@ -55,7 +55,7 @@ class DocketCarrier(Carrier):
 
     def carry(
         self, func: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any], /
-    ) -> Send | None:
+    ) -> HandOver | None:
         """See `Carrier.carry`."""
         method = isinstance(func, MethodType)  # each look at a bound method makes it anew
         if not any(one is func or (method and one == func) for one in self._docket.tasks.values()):

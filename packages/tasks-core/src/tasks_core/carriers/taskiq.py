@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from inspect import Parameter, Signature, signature
 from typing import Any, Final, cast
 
-from tasks_core._carrier import Carrier, Send, TaskStatus
+from tasks_core._carrier import Carrier, HandOver, TaskStatus
 from tasks_core._checks import check_engine, check_seconds, check_text
 from tasks_core._extras import extra
 from tasks_core._function import check_kind, show, type_name
@@ -48,7 +48,7 @@ class TaskiqCarrier(Carrier):
 
     def carry(
         self, func: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any], /
-    ) -> Send | None:
+    ) -> HandOver | None:
         """See `Carrier.carry`."""
         if not isinstance(func, AsyncTaskiqDecoratedTask):
             return None
