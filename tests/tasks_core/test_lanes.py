@@ -197,6 +197,31 @@ class OtherActor(Actor):
     pass
 
 
+class Wrapped:
+    """A decorator that is a class, without `functools.wraps`."""
+
+    def __init__(self, func: Callable[[], Any]) -> None:
+        self._func = func
+        self._calls = 0
+        self._then = self.rest
+
+    async def __call__(self) -> None:
+        self._calls += 1
+        await self._func()
+
+    async def rest(self) -> None: ...
+
+
+class Slotted:
+    __slots__ = ("__func", "empty")
+
+    def __init__(self, func: Callable[[], Any]) -> None:
+        self.__func = func
+
+    async def __call__(self) -> None:
+        await self.__func()
+
+
 async def send(self: Callable[[], Any]) -> None:
     await anyio.sleep_forever()
 
@@ -261,6 +286,11 @@ SAME: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "send": (actor.send, actor.send),
     "class method": (Actor.send_all, actor.send_all),
     "bound to a function": (MethodType(send, make_function()), MethodType(send, make_function())),
+    "wrapped": (Wrapped(forever), Wrapped(forever)),
+    "wrapped local": (Wrapped(make_closure(1)), Wrapped(make_closure(2))),
+    "wrapped partial": (Wrapped(partial(forever, 1)), Wrapped(forever)),
+    "in slots": (Slotted(forever), Slotted(forever)),
+    "decorated object": (decorate(Wrapped(forever)), decorate(Wrapped(forever))),
     "decorated often": (decorate_often(forever), decorate_often(forever)),
 }
 
@@ -299,6 +329,11 @@ OTHERS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "decorated send": (decorate(actor.send), decorate(Actor().send)),
     "class methods": (Actor.send_all, OtherActor.send_all),
     "bound to functions": (MethodType(send, forever), MethodType(send, another)),
+    "wrapped": (Wrapped(forever), Wrapped(another)),
+    "wrapped twice": (Wrapped(Wrapped(forever)), Wrapped(Wrapped(another))),
+    "wrapped send": (Wrapped(actor.send), Wrapped(Actor().send)),
+    "in slots": (Slotted(forever), Slotted(another)),
+    "decorated object": (decorate(Wrapped(forever)), decorate(Wrapped(another))),
     "built-in": (decorate(dict), decorate(globals)),
 }
 
@@ -310,7 +345,7 @@ async def test_decorated_functions_of_one_name(
     second: Callable[[], Any],
     unique: bool | None,  # noqa: FBT001
 ) -> None:
-    """9.9 A decorator without `functools.wraps` makes two functions of two."""
+    """9.9 A decorator without `functools.wraps`, or one that is a class, makes two of two."""
     async with open_guarded() as runner:
         task = runner.task(unique=unique).schedule(first)
         assert runner.task(unique=True).schedule(second) is not task

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from inspect import (
     CO_ASYNC_GENERATOR,
@@ -18,7 +18,7 @@ from inspect import (
     isgeneratorfunction,
     signature,
 )
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
+from types import CodeType, FunctionType, MemberDescriptorType, MethodType
 from typing import Final, TypeAlias, TypeVar, cast
 
 _ASYNC = CO_COROUTINE | CO_ITERABLE_COROUTINE
@@ -269,17 +269,18 @@ def fits(func: object, args: tuple[object, ...]) -> bool:
 def identify(func: object) -> object:
     """Return what is the same for the same function, however often it is made or bound.
 
-    Functions in its closure belong to it: what a decorator makes is one function by its code.
+    Functions in its closure belong to it, and those among its attributes if it is an object that is
+    called: what a decorator makes is one function by its code.
     """
     reached: list[object] = []
     receivers: list[int] = []
     _reach(func, reached, receivers)
     for one in reached:  # it grows
-        for cell in (type(one) is FunctionType and one.__closure__) or ():
-            within = _ask(partial(getattr, cell, "cell_contents"))  # it may be empty
+        for within in _held_by(one):
             inner = unbind(within)
             if (
-                type(inner) in {FunctionType, BuiltinFunctionType}
+                callable(inner)
+                and not issubclass(type(inner), type)
                 and len(reached) < _MOST_REACHED
                 and all(inner is not other for other in reached)
             ):
@@ -294,11 +295,24 @@ def _reach(func: object, reached: list[object], receivers: list[int]) -> None:
     receiver = func.__self__ if type(func) is MethodType else None
     if type(receiver) is FunctionType or isinstance(receiver, type):
         reached.append(receiver)
-    elif callable(receiver):
+    elif callable(receiver) and all(receiver is not one for one in reached):
         receivers.append(id(receiver))  # who lives by this identity holds it
 
 
 _MOST_REACHED = 50
+
+
+def _held_by(func: object) -> Sequence[object]:
+    """Return what a function's closure holds; or the attributes of an object that is called."""
+    if type(func) is FunctionType:
+        cells = func.__closure__ or ()
+        return [_ask(partial(getattr, cell, "cell_contents")) for cell in cells]  # it may be empty
+    if issubclass(type(func), type):
+        return ()
+    members = [one for kind in type(func).__mro__ for one in vars(kind).values()]
+    slots = [one for one in members if type(one) is MemberDescriptorType]
+    own = _ask(lambda: tuple(vars(func).values())) or ()
+    return [*own, *(_ask(partial(one.__get__, func)) for one in slots)]
 
 
 def unbind(func: object) -> object:
