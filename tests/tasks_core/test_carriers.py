@@ -1162,6 +1162,50 @@ async def test_8_8_what_is_not_confirmed_fails_the_request(
     assert sorted(ran) == ["always", "failure"]
 
 
+@pytest.mark.parametrize("works", [True, False])
+@pytest.mark.parametrize("phase", CONFIRMED)
+async def test_8_8_what_its_error_handler_has_handed_over_is_confirmed(
+    engine: Engine, phase: Phase, *, works: bool
+) -> None:
+    """8.8: The engine has it then; where the handler has failed, too, it has not (8.7)."""
+    engine.trouble = SomeError()
+    made: list[Task] = []
+
+    async def again(task: Task, error: Exception) -> None:
+        engine.trouble = None if works else SomeError()
+        with suppress(HandOverError):
+            await task()
+
+    def route(tasks: TasksScheduler) -> None:
+        confirmed = at(tasks, phase).task(confirm=True, on_error=again)
+        made.append(confirmed.schedule(engine.task(double), 1))
+
+    async with serve(Application(route, carriers=[engine]).app) as server:
+        exchange = await server.request()
+    (task,) = made
+    assert task.state is TaskState.FAILED
+    assert engine.ids == [task.id] * works
+    assert bool(exchange.messages) is works
+    assert isinstance(exchange.error, HandOverError) is not works
+
+
+async def test_8_8_what_was_handed_over_again_is_not_kept(engine: Engine) -> None:
+    """8.8: One that has failed is kept, to be told of; not one that the engine has after all."""
+    engine.trouble = SomeError()
+
+    async def again(task: Task, error: Exception) -> None:
+        engine.trouble = None
+        await task()
+
+    async with open_runner(carriers=[engine]) as runner:
+        tasks = TasksScheduler(runner)
+        await over(tasks.task(confirm=True, on_error=again).schedule(engine.task(double), 1))
+        for number in range(100):
+            await over(tasks.task(confirm=True).schedule(engine.task(double), number))
+        await tasks.begun()
+        assert not tasks._confirmed
+
+
 async def test_8_8_without_confirm_no_response_waits(kind: Kind) -> None:
     """8.8: An engine that hangs delays no response that was not told to wait (8.6)."""
     engine = Engine(kind)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from secrets import token_hex
-from typing import Any, Final, NamedTuple, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 from ._record import Progress
 from ._state import TaskState
@@ -91,11 +91,16 @@ class Carrier(ABC):
         return False
 
 
-class Carried(NamedTuple):
-    """How a task is handed over."""
+@dataclass(slots=True, eq=False)
+class Carried:
+    """How a task is handed over, and whether its engine has confirmed it.
+
+    It may have after the task has failed: its error handler may hand it over again.
+    """
 
     carrier: Carrier
     send: HandOver
+    confirmed: bool = False
 
 
 _ID: Final = re.compile("(.+)-[0-9a-f]{32}")

@@ -188,7 +188,7 @@ async def hand_over(
     Raises:
         HandOverError: The engine has not confirmed it (contract 8.7).
     """
-    carrier, send = carried
+    carrier, send = carried.carrier, carried.send
     try:
         # Not `fail_after`: a generator's context manager sets attributes of what is raised.
         with move_on_after(carrier.timeout) as limit:
@@ -198,6 +198,8 @@ async def hand_over(
     except Exception as error:
         cut_traceback(error)
         raise HandOverError(escape(name), carrier.name) from error
+    else:
+        carried.confirmed = True
     finally:
         del carried, send  # as in `Messengers.ask`
 

@@ -29,7 +29,6 @@ from ._raised import get_cause, get_context, get_exceptions
 from ._record import escape
 from ._registry import TaskRegistry
 from ._scheduling import Executor, Scheduler, watching
-from ._state import FAILED
 from ._task import Task
 
 if TYPE_CHECKING:
@@ -560,13 +559,9 @@ def _unconfirmed(tasks: Sequence[Task] | None) -> list[Task] | None:
 
     The request fails with that one.
     """
-    left = [task for task in tasks or () if not task._is_over or _is_refused(task)]
+    left = [task for task in tasks or () if not task._is_over or task._is_refused]
     failed = next((task for task in left if task._is_over), None)
     return left if failed is None else [failed]
-
-
-def _is_refused(task: Task) -> bool:
-    return task._state is FAILED or task in task._runner._cut
 
 
 # The scheduler of what is being served; or why it has none.

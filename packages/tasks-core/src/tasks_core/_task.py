@@ -451,6 +451,13 @@ class Task(Generic[P, R_co]):
         """Whether it is being handed over to an engine, or was."""
         return self._carried is not None and self._began_at is not None
 
+    @property
+    def _is_refused(self) -> bool:
+        """Whether its engine has not confirmed it, and nobody knows why that would be right."""
+        if self._carried is not None and self._carried.confirmed:
+            return False
+        return self._state is FAILED or self in self._runner._cut
+
     def _status(self) -> TaskStatus:
         """Return what is known of it here."""
         state = self._state
@@ -551,7 +558,7 @@ class Task(Generic[P, R_co]):
             HandOverError: The engine has not confirmed it; or a shutdown has cut it short.
         """
         await self._until_over()
-        if self._state is FAILED or self in self._runner._cut:
+        if self._is_refused:
             # Not its own error: who waits here holds the task, which holds that.
             cause = self._exception and self._exception.__cause__
             raise HandOverError(escape(self.name), str(self.carrier)) from cause
