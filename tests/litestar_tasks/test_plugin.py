@@ -15,7 +15,10 @@ from litestar.exceptions import ImproperlyConfiguredException
 from litestar.params import FromQuery
 from litestar.plugins import InitPlugin
 from litestar.testing import TestClient
+from litestar.types import Scope
 from litestar_tasks import (
+    Every,
+    Periodic,
     Task,
     TaskConfig,
     Tasks,
@@ -96,6 +99,37 @@ def layered(given: Mapping[str, TaskConfig]) -> Any:
         plugins=[TasksPlugin(config=given.get("plugin"))],
         opt=opt_of("app"),
     )
+
+
+async def test_the_applications_layer_holds_where_there_is_no_handler() -> None:
+    """3.3, 10.1 In its hooks, for what runs by the clock, and for a request that has no route."""
+    found: dict[str, TaskConfig] = {}
+
+    async def start() -> None:
+        found["on_startup"] = current_tasks().schedule(len, "four").config
+        (periodic,) = current_tasks().periodic.values()
+        await (task := periodic.run()).wait()
+        found["periodic"] = replace(task.config, key=None)
+
+    def note_missing(error: Exception, scope: Scope) -> None:
+        found["after_exception"] = current_tasks().schedule(len, "four").config
+
+    def nightly() -> None:
+        found["within periodic"] = current_tasks().config
+
+    plugin = TasksPlugin(
+        config=TaskConfig(name="plugin", shield=True), periodic=[Periodic(nightly, Every(hours=1))]
+    )
+    app = application(
+        plugins=[plugin],
+        opt={"tasks": TaskConfig(name="app")},
+        on_startup=[start],
+        after_exception=[note_missing],
+    )
+    async with serve(app) as server:
+        assert (await server.request("/missing")).status == 404
+    places = ["on_startup", "within periodic", "periodic", "after_exception"]
+    assert found == dict.fromkeys(places, TaskConfig(name="app", shield=True))
 
 
 async def test_the_tasks_own_settings_win() -> None:

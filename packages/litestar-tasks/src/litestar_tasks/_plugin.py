@@ -11,7 +11,7 @@ from anyio import CancelScope
 from litestar.exceptions import ImproperlyConfiguredException, WebSocketDisconnect
 from litestar.plugins import InitPlugin, ReceiveRoutePlugin
 from litestar.types import Scope
-from tasks_core import RunnerSettings, TaskRunner, TasksScheduler
+from tasks_core import RunnerSettings, TaskConfig, TaskRunner, TasksScheduler
 from tasks_core.asgi import ApplicationTasks, add_again, serve_route, tell_failure
 
 from ._access import NAME
@@ -25,7 +25,7 @@ from ._layers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Mapping
 
     from litestar import Litestar
     from litestar.config.app import AppConfig
@@ -68,7 +68,7 @@ class TasksPlugin(InitPlugin, ReceiveRoutePlugin):
         # First, so that it has told before a user's hook schedules: what is scheduled after a
         # failure runs. Here, for an application that is mounted, whose lifespan nobody runs.
         app_config.after_exception.insert(0, _tell)  # pyright: ignore[reportUnknownMemberType]
-        _Attached(self._settings, app_config)
+        _Attached(_with_opt(self._settings, app_config.opt), app_config)
         return app_config
 
     def receive_route(self, route: BaseRoute) -> None:
@@ -84,6 +84,14 @@ class TasksPlugin(InitPlugin, ReceiveRoutePlugin):
             # Without middleware nothing is between the route and what is around the application.
             if handler.resolve_middleware():
                 handler.middleware = [*(handler.middleware or ()), _around_route]
+
+
+def _with_opt(settings: RunnerSettings, opt: Mapping[str, Any]) -> RunnerSettings:
+    """Return the settings with the application's layer, for where there is no handler (3.3)."""
+    layer: TaskConfig | None = opt.get(NAME)
+    if layer is None:
+        return settings
+    return {**settings, "config": (settings.get("config") or TaskConfig()).merge(layer)}
 
 
 class _Attached:
