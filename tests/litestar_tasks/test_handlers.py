@@ -20,6 +20,7 @@ from litestar.response import Stream
 from litestar.testing import AsyncTestClient, TestClient
 from litestar.types import ASGIApp, Receive, Scope, Send
 from litestar_tasks import Tasks, TasksPlugin, TasksScheduler, current_tasks
+from litestar_tasks.testing import drain
 
 from tests.asgi.watching import FAILURE, IN_ORDER, SUCCESS, Outcome, Watch
 from tests.conformance.driver import Server, serve
@@ -191,6 +192,23 @@ async def test_background_task_of_the_same_response(watch: Watch, *, several: bo
     async with serve(with_tasks(handler)) as server:
         log = await watch.request(server)
     assert log == ["immediate", "after_route", "start", "sent", "background", "after_response"]
+
+
+async def test_a_task_in_the_place_of_a_background_task() -> None:
+    """4.4 It was scheduled, so calling it would run it twice: an error that says so."""
+    ran: list[str] = []
+
+    @get("/")
+    async def handler(tasks: Tasks) -> Response[str]:
+        task: Any = tasks.after_response.task(run_on="always").schedule(ran.append, "ran")
+        return Response("ok", background=task)
+
+    async with serve(with_tasks(handler)) as server, drain():
+        exchange = await server.request()
+    assert ran == ["ran"]
+    cause = exchange.error and exchange.error.__cause__  # Litestar's own says where it was raised
+    assert isinstance(cause, RuntimeError)
+    assert "as a response's background=... does: it was scheduled" in str(cause)
 
 
 def answer(_: AnyRequest, error: Exception) -> Response[str]:

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 import pytest
 from starlette.applications import Starlette
-from starlette.background import BackgroundTask
+from starlette.background import BackgroundTask, BackgroundTasks
 from starlette.endpoints import HTTPEndpoint, WebSocketEndpoint
 from starlette.exceptions import HTTPException, WebSocketException
 from starlette.requests import HTTPConnection, Request
@@ -18,7 +18,8 @@ from starlette.routing import BaseRoute, Host, Mount, Route, Router, WebSocketRo
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
-from starlette_tasks import TasksScheduler, add_tasks, current_tasks, get_tasks
+from starlette_tasks import Phase, TasksScheduler, add_tasks, current_tasks, get_tasks
+from starlette_tasks.testing import drain
 
 from tests.asgi.watching import FAILURE, IN_ORDER, SUCCESS, Outcome, Watch
 from tests.conformance.driver import GUARD, serve
@@ -155,6 +156,29 @@ async def test_background_task_on_the_same_response() -> None:
         "background",
         "after_response",
     ]
+
+
+@pytest.mark.parametrize("phase", [Phase.IMMEDIATE, Phase.AFTER_ROUTE, Phase.AFTER_RESPONSE])
+@pytest.mark.parametrize("way", ["response", "tasks"])
+async def test_a_task_in_the_place_of_a_background_task(phase: Phase, way: str) -> None:
+    """4.4 It was scheduled, so calling it would run it twice: an error that says so."""
+    ran: list[str] = []
+
+    async def endpoint(request: Request) -> Response:
+        tasks = get_tasks(request)
+        phases = (tasks.task(), tasks.after_route, tasks.after_response)
+        (there,) = [one for one in phases if one.phase is phase]
+        task: Any = there.task(run_on="always").schedule(ran.append, "ran")
+        several = BackgroundTasks()
+        several.add_task(task)
+        return PlainTextResponse("ok", background=task if way == "response" else several)
+
+    async with serve(with_tasks(Route("/", endpoint))) as server, drain():
+        exchange = await server.request()
+    assert ran == ["ran"]
+    assert exchange.status == 200
+    assert isinstance(exchange.error, RuntimeError)
+    assert "as a response's background=... does: it was scheduled" in str(exchange.error)
 
 
 async def test_background_task_that_fails() -> None:

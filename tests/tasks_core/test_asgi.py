@@ -23,6 +23,7 @@ from tasks_core import (
     TasksUninitializedError,
     current_tasks,
 )
+from tasks_core._layer import LayeredScheduler
 from tasks_core.asgi import (
     ApplicationTasks,
     ASGIApp,
@@ -410,6 +411,57 @@ async def ask(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def ask_anywhere(scope: Scope, receive: Receive, send: Send) -> None:
     current_tasks()
+
+
+async def test_a_task_is_called_once_more_before_its_request_is_answered_and_after() -> None:
+    """4.4 And in its handler, and in tasks, whenever these run; not by who sends the answer."""
+    calls: list[str] = []
+
+    async def again(task: Task, error: Exception) -> None:
+        await task()
+
+    def fail_once() -> None:
+        calls.append("fail")
+        if calls.count("fail") == 1:
+            raise SomeError
+
+    async def call(task: Task) -> None:
+        await task()
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        tasks = current_tasks()
+        task = tasks.schedule(calls.append, "ran")
+        await task.wait()
+        await task()
+        await send(START)
+        with pytest.raises(RuntimeError, match="is called while its request is being answered"):
+            await task()
+        await tasks.task(on_error=again).schedule(fail_once)._until_over()
+        await tasks.schedule(call, task).wait()
+        await send(BODY)
+        kept.append(task)
+
+    kept: list[Task] = []
+    async with served(with_lifespan(route)) as server:
+        await server.request()
+        await kept[0]()
+    assert calls == ["ran", "ran", "fail", "fail", "ran", "ran"]
+
+
+async def test_a_mounted_applications_response_calls_no_task_either() -> None:
+    """4.4 Where its own settings are a layer over the request's."""
+
+    async def inner(scope: Scope, receive: Receive, send: Send) -> None:
+        tasks = current_tasks()
+        task = tasks.after_response.schedule(print)
+        await send(START)
+        said = "is called while its request is being answered"
+        with LayeredScheduler(tasks, TaskConfig()), pytest.raises(RuntimeError, match=said):
+            await task()
+        await send(BODY)
+
+    async with served(with_lifespan(inner)) as server:
+        await server.request()
 
 
 @pytest.mark.parametrize("route", [ask, ask_anywhere])

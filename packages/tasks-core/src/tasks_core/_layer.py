@@ -55,6 +55,10 @@ class LayeredScheduler(TasksScheduler):
         config = config or self.config
         return self._request._schedule(func, args, kwargs, phase, config, accept)
 
+    @property
+    def _answers(self) -> bool:
+        return self._request._answers
+
     def _close(self) -> None:
         self._request._close()
 

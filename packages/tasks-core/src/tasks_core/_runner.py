@@ -292,6 +292,17 @@ class TaskRunner(Scheduler):
             if waiting.cancelled_caught and _is_held_up_here(task):
                 _report.waited_for_within(task, WARN_EVERY)
 
+    def _refuse_background(self, task: Task) -> None:
+        """Refuse to call what a response has as its background task: it would run twice (4.4)."""
+        tasks = current.get(None)
+        if isinstance(tasks, TasksScheduler) and tasks._answers and task_here() is None:
+            msg = (
+                f"Task {escape(task.name)} is called while its request is being answered, as a "
+                "response's background=... does: it was scheduled, and runs by itself. Leave that "
+                "out. To run it once more, `await task.func(*task.args, **task.kwargs)`."
+            )
+            raise RuntimeError(msg)
+
     async def _until_idle(self, deadline: float) -> None:
         """Wait until nothing lives, or the deadline, with warnings."""
         living = self._entered().living

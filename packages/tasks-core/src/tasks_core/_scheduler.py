@@ -505,6 +505,11 @@ class TasksScheduler(Scheduler):
             self.reach(AFTER_ROUTE)
         self._close()
 
+    @property
+    def _answers(self) -> bool:
+        """Whether the request is still being served, and its route has returned."""
+        return self._phase is AFTER_ROUTE and self._open > 0
+
     def _close(self) -> None:
         """Note that a call has ended; with the last one the request is over."""
         self._open -= 1

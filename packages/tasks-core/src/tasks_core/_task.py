@@ -362,7 +362,10 @@ class Task(Generic[P, R_co]):
 
         Raises:
             Exception: What the function raises.
+            RuntimeError: The task is called as the background task of its request's response.
         """
+        if self._lives or self._is_over:  # else its error handler may call it, wherever that runs
+            self._runner._refuse_background(self)
         if self._carried is not None:
             return await self._hand_over(self._carried)
         result: Any = await call(self.func, self.args, self.kwargs, self._backend.threads)
