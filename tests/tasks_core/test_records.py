@@ -934,6 +934,94 @@ async def test_following(remote: bool) -> None:  # noqa: FBT001
     assert seen == list(zip(states, [None, None, 0, 1, 2], strict=True))
 
 
+async def test_many_who_follow_a_task_ask_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """7.6 The store is asked once for all of a process; of its own tasks not at all."""
+    monkeypatch.setattr(everywhere, "ASK_EVERY", GUARD)
+    store, told = Store(), list[TaskStatus]()
+
+    async def follow(runner: TaskRunner, task_id: str) -> None:
+        told.append(await anext(runner.follow(task_id)))
+
+    async with two_processes(store) as (here, there):
+        task = here.schedule(until_cancelled)
+        await store.until_state(task.id, "running")
+        async with anyio.create_task_group() as group:
+            for _ in range(20):
+                group.start_soon(follow, there, task.id)
+                group.start_soon(follow, here, task.id)
+        assert [status.state for status in told] == [TaskState.RUNNING] * 40
+        assert store.gets.count(task.id) == 1
+        task.cancel()
+        await store.until_state(task.id, "cancelled")
+        monkeypatch.setattr(everywhere, "ASK_EVERY", 0.0)
+        await follow(there, task.id)
+        assert told[-1].state is TaskState.CANCELLED
+        gc.collect()
+        assert not there._asked
+
+
+async def test_who_asks_for_others_may_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """7.6 Another one asks then."""
+    monkeypatch.setattr(everywhere, "ASK_EVERY", GUARD)
+    store = Store()
+    async with two_processes(store) as (here, there):
+        task = here.schedule(until_cancelled)
+        await store.until_state(task.id, "running")
+        store.hangs = True
+
+        async def follow_in(scope: anyio.CancelScope) -> None:
+            with scope:
+                await anext(there.follow(task.id))
+
+        scope, other = anyio.CancelScope(), anyio.CancelScope()
+        async with anyio.create_task_group() as group:
+            group.start_soon(follow_in, scope)
+            await store.until(lambda: task.id in store.gets)
+            group.start_soon(follow_in, other)
+            await anyio.wait_all_tasks_blocked()
+            assert store.gets.count(task.id) == 1
+            store.hangs = False
+            scope.cancel()
+        assert scope.cancelled_caught
+        assert not other.cancelled_caught
+        assert store.gets.count(task.id) == 2
+
+
+class Held(Store):
+    """Fails, once it is told to: the first who asks, and then the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates = [anyio.Event(), anyio.Event()]
+
+    async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
+        self.gets.append(key)
+        self._announce()
+        await self.gates[len(self.gets) > 1].wait()
+        raise SomeError
+
+
+async def test_who_has_waited_for_an_answer_that_fails_does_not_wait_in_a_row() -> None:
+    """7.6 All who have waited for another one's answer ask at the same time then."""
+    store, failed = Held(), list[str]()
+
+    async def follow() -> None:
+        with pytest.raises(SomeError):
+            await anext(runner.follow(UNKNOWN))
+        failed.append("failed")
+
+    async with open_runner(records=store) as runner, anyio.create_task_group() as group:
+        for _ in range(6):
+            group.start_soon(follow)
+        await store.until_more(store.gets, 0)
+        await anyio.wait_all_tasks_blocked()
+        assert len(store.gets) == 1
+        store.gates[0].set()
+        await store.until_more(store.gets, 5)
+        store.gates[1].set()
+    assert failed == ["failed"] * 6
+
+
 async def test_following_what_nobody_knows() -> None:
     """There is nothing to tell."""
     async with open_runner() as runner:

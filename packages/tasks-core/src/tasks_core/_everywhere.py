@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from anyio import move_on_after, sleep
-from anyio.lowlevel import checkpoint
+from anyio import Event, move_on_after, sleep
+from anyio.lowlevel import checkpoint, current_token
 
 from ._carrier import TaskStatus, find_carrier
 from ._handing_over import ask_status
@@ -69,12 +71,49 @@ def _records(runner: TaskRunner, task_id: str) -> Records | None:
     return runner._records if may_be_id(task_id) else None
 
 
+class Asked:
+    """What was asked last of a task of another process, for all who follow it on an event loop."""
+
+    __slots__ = ("__weakref__", "_at", "_found", "_under_way")
+
+    def __init__(self) -> None:
+        self._at = -inf
+        self._found: TaskStatus | None = None
+        self._under_way: Event | None = None
+
+    @property
+    def left(self) -> float:
+        """The seconds for which the answer counts."""
+        return self._at + ASK_EVERY - monotonic()
+
+    async def ask(self, runner: TaskRunner, task_id: str) -> TaskStatus | None:
+        """Return the answer; ask again if it is too old, and nobody who is asking now gets one.
+
+        Where there is none, as the store fails for instance, each asks: nobody waits in a row.
+        """
+        await checkpoint()
+        if self._under_way is not None and self.left <= 0:
+            await self._under_way.wait()
+        if self.left > 0:
+            return self._found
+        self._under_way = under_way = Event()
+        try:
+            found = await runner.status(task_id)
+            if found is not None:
+                self._found, self._at = found, monotonic()
+            return found
+        finally:
+            under_way.set()
+            self._under_way = None
+
+
 class Following(AsyncIterator[TaskStatus]):
     """The statuses of a task as they change: see `TasksScheduler.follow`."""
 
     def __init__(self, runner: TaskRunner, task_id: str) -> None:
         self._runner = runner
         self._id = task_id
+        self._asked: Asked | None = None
         self._last: object = None
         self._ends = False
 
@@ -98,13 +137,21 @@ class Following(AsyncIterator[TaskStatus]):
         """Return what is known; once a shutdown has begun, here, for an engine may not answer."""
         status: TaskStatus | None = None
         with self._runner._until_drain() as scope:
-            status = await self._runner.status(self._id)
+            status = await self._ask()
         return find_here(self._runner, self._id) if scope.cancelled_caught else status
+
+    async def _ask(self) -> TaskStatus | None:
+        if self._runner.registry.get(self._id) is not None:
+            return await self._runner.status(self._id)
+        if self._asked is None:
+            key = self._id, current_token()
+            self._asked = self._runner._asked.setdefault(key, Asked())
+        return await self._asked.ask(self._runner, self._id)
 
     async def _wait(self) -> None:
         task = self._runner.registry.get(self._id)
         if task is None:
-            await sleep(ASK_EVERY)
+            await sleep(ASK_EVERY if self._asked is None else max(0, self._asked.left))
             return
         with move_on_after(ASK_EVERY):
             await task._until_changed(task.progress)

@@ -11,17 +11,17 @@ from math import inf
 from threading import RLock, get_ident
 from types import FunctionType, TracebackType
 from typing import Any, Final, Self, Unpack
-from weakref import WeakSet
+from weakref import WeakSet, WeakValueDictionary
 
 from anyio import CancelScope, Event, current_time, move_on_after
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import EventLoopToken, checkpoint
 
 from . import _report
 from ._attempts import Attempts
 from ._backend import AsyncioBackend, Backend, current_backend, runs_here
 from ._carrier import Carried, TaskStatus, carry
 from ._config import TaskConfig, TaskSettings
-from ._everywhere import Following, cancel_task, find_status
+from ._everywhere import Asked, Following, cancel_task, find_status
 from ._exceptions import (
     Closed,
     LoopEndedError,
@@ -120,6 +120,8 @@ class TaskRunner(Scheduler):
         # Where who follows a task waits, on the event loop in which the runner was entered: a
         # shutdown cancels them as it begins.
         self._following: Final = set[CancelScope]()
+        # What they have asked last of tasks of other processes, by id and event loop.
+        self._asked: Final = WeakValueDictionary[tuple[str, EventLoopToken], Asked]()
         # Schedulers with tasks that wait, which nobody has entered: perhaps nobody reaches their
         # phases. It changes under the lock. Those of which nothing waits any more are dropped when
         # there are more than so many.
