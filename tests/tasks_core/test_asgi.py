@@ -514,6 +514,16 @@ def test_settings_beside_tasks_are_refused() -> None:
     TasksMiddleware(answer, tasks=tasks, config=None)
 
 
+@pytest.mark.parametrize(
+    ("tasks", "kind"),
+    [(TaskRunner(), "TaskRunner"), ({}, "dict"), (ApplicationTasks, "the class ApplicationTasks")],
+)
+def test_what_are_no_tasks_of_an_application_is_refused(tasks: Any, kind: str) -> None:
+    """At once, and not with the first request (2.2)."""
+    with pytest.raises(TypeError, match=rf"^tasks is an ApplicationTasks, not {kind}: "):
+        TasksMiddleware(answer, tasks=tasks)
+
+
 async def test_settings_reach_the_tasks() -> None:
     """The middleware's settings are the application's layer (3.3)."""
     request = Request(lambda send: send(START))

@@ -442,7 +442,15 @@ def test_a_scheduler_that_is_entered_again(mounted: bool) -> None:  # noqa: FBT0
 
 
 @pytest.mark.parametrize(
-    ("runner", "kind"), [(None, "NoneType"), (TaskRunner, r"the class TaskRunner"), ("app", "str")]
+    ("runner", "kind"),
+    [
+        (None, "NoneType"),
+        (TaskRunner, r"the class TaskRunner"),
+        ("app", "str"),
+        (TasksScheduler(Host()), "TasksScheduler"),
+        (TasksScheduler(Host()).after_route, "PhaseScheduler"),
+        (TasksScheduler(Host()).schedule(nothing), "Task"),
+    ],
 )
 def test_what_is_no_runner_is_refused(runner: Any, kind: str) -> None:
     """With a word on where one comes from (contract 2.2)."""

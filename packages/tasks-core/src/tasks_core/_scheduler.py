@@ -92,7 +92,8 @@ class TasksScheduler(Scheduler):
     def __init__(self, runner: TaskRunner, config: TaskConfig | None = None) -> None:
         """Make a scheduler, before the first phase."""
         try:
-            backend = runner._backend
+            # Tasks and schedulers have the first, too.
+            backend, _ = runner._backend, runner._others
         except AttributeError:
             raise _no_runner(runner) from None
         if backend is None or not backend.is_current():

@@ -75,6 +75,12 @@ class TasksMiddleware:
         remedy = "pass the ASGI application itself, TasksMiddleware(app)"
         check_callback("app", app, "scope", "receive", "send", remedy=remedy)
         check_exceptions("disconnects", disconnects)
+        if tasks is not None and not isinstance(cast("object", tasks), ApplicationTasks):
+            msg = (
+                f"tasks is an ApplicationTasks, not {name_kind(tasks)}: leave it out, and pass "
+                "settings such as grace_period=5, or make one with them, ApplicationTasks(...)"
+            )
+            raise TypeError(msg)
         lost = [name for name, value in settings.items() if value is not None]
         if tasks is not None and lost:
             msg = (
