@@ -458,6 +458,22 @@ def test_what_is_no_runner_is_refused(runner: Any, kind: str) -> None:
         TasksScheduler(runner)
 
 
+@pytest.mark.parametrize("mounted", [False, True])
+@pytest.mark.parametrize("phase", ["after_response", 2, 7, None, Phase])
+def test_what_is_no_phase_is_not_reached(phase: Any, mounted: bool) -> None:  # noqa: FBT001
+    """It is refused with a word on what is one, and the request stays as it was (contract 2.2)."""
+    host = Host()
+    request = TasksScheduler(host)
+    tasks = LayeredScheduler(request, TaskConfig()) if mounted else request
+    task = tasks.after_response.schedule(nothing)
+    with pytest.raises(TypeError, match=r"^reach takes a Phase, not .*: Phase\.AFTER_ROUTE where"):
+        tasks.reach(phase, failed=True)
+    assert repr(tasks) == "<TasksScheduler phase=immediate failed=False>"
+
+    tasks.reach(Phase.AFTER_RESPONSE)
+    assert host.started == [task]
+
+
 def test_leaving_a_scheduler_by_an_error_means_failure() -> None:
     """A block that raises is a request that has failed (contract 1.6)."""
     host = Host()

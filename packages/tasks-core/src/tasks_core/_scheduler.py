@@ -244,7 +244,12 @@ class TasksScheduler(Scheduler):
         Args:
             phase: The phase that begins. One that has begun already is left alone.
             failed: Whether the request has failed: see `fail`.
+
+        Raises:
+            TypeError: It is no phase.
         """
+        if type(phase) is not Phase:  # a number would leave tasks waiting for ever
+            raise _no_phase(phase)
         if failed:
             self.fail()
         if self._phase >= phase:
@@ -255,13 +260,8 @@ class TasksScheduler(Scheduler):
         # A thread may schedule meanwhile: `_put` adds its task and then looks what has begun, so
         # one of the two sees what the other has done.
         self._phase = phase
-        if is_last and self._judged:
-            judged, self._judged = self._judged, ()
-            self._hand_over(judged)
-        if is_last and self._outside:
-            outside, self._outside = self._outside, _NONE
-            if self._failed:  # what was scheduled since then runs
-                self._skip_for_failure(outside.__contains__)
+        if is_last and (self._judged or self._outside):
+            self._conclude_attempts()
         if self._waiting and (due := self._take(phase)):
             self._begin(due)
         if is_last:
@@ -500,6 +500,15 @@ class TasksScheduler(Scheduler):
         for task in skipped:
             self._executor._skip(task, Skipped.SUCCEEDED, logging.DEBUG)
 
+    def _conclude_attempts(self) -> None:
+        """Start what earlier attempts have left; what came before them has the last outcome."""
+        judged, self._judged = self._judged, ()
+        if judged:
+            self._hand_over(judged)
+        outside, self._outside = self._outside, _NONE
+        if outside and self._failed:  # what was scheduled since then runs
+            self._skip_for_failure(outside.__contains__)
+
     def _close_route(self) -> None:
         """Note that a route has ended, whatever it has sent."""
         if self._phase is IMMEDIATE:
@@ -557,6 +566,13 @@ def _no_runner(value: object) -> TypeError:
     return TypeError(
         f"TasksScheduler(runner) takes a TaskRunner, not {name_kind(value)}: "
         "`async with TaskRunner() as runner:`, or current_tasks() where a request is served"
+    )
+
+
+def _no_phase(value: object) -> TypeError:
+    return TypeError(
+        f"reach takes a Phase, not {value!r}: Phase.AFTER_ROUTE where the route has ended, "
+        "Phase.AFTER_RESPONSE where all is over"
     )
 
 
