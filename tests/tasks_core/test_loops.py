@@ -14,11 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 import pytest
+import trio
 from anyio import from_thread
 from tasks_core import (
+    Every,
+    Periodic,
     Phase,
     RunnerClosedError,
     Task,
+    TaskConfig,
     TaskRunner,
     TasksScheduler,
     TaskState,
@@ -263,6 +267,32 @@ def test_a_plain_thread_uses_the_runners_own_loop() -> None:
         task = TasksScheduler(runner).schedule(work)
         portal.call(over, task)
         assert task.result == portal.call(threading.get_ident)
+
+
+@pytest.mark.parametrize("here", ["asyncio", "trio"])
+@pytest.mark.parametrize("there", ["asyncio", "trio"])
+def test_a_thread_with_a_loop_schedules_without_a_request(here: str, there: str) -> None:
+    """2.3 By the runner, too: such tasks run on that one's loop, whatever loop the thread has."""
+    nightly = Periodic(threading.get_ident, Every(hours=1), TaskConfig(name="nightly"))
+    runner = TaskRunner(periodic=[nightly])
+    early = runner.task(name="early")
+
+    async def work() -> int:
+        return threading.get_ident()
+
+    async def schedule() -> tuple[list[Task[[], int]], Task[[], object]]:
+        tasks = [runner.schedule(work), runner.task(name="again").schedule(work)]
+        return [early.schedule(work), *tasks], runner.periodic["nightly"].run()
+
+    with (
+        from_thread.start_blocking_portal(there) as portal,
+        portal.wrap_async_context_manager(runner),
+    ):
+        tasks, last = trio.run(schedule) if here == "trio" else asyncio.run(schedule())
+        for task in (*tasks, last):
+            portal.call(over, task)
+        assert [task.result for task in tasks] == [portal.call(threading.get_ident)] * 3
+    assert isinstance(last.result, int)
 
 
 def test_a_loop_that_ended_without_the_runner() -> None:

@@ -265,9 +265,9 @@ class TaskRunner(Scheduler):
         """Return a scheduler whose phases have all passed."""
         if watching.elsewhere is not None and getattr(current.get(None), "_executor", None) is self:
             # What is served here, or the lifespan, is in no block: so is what is scheduled besides.
-            scheduler = watching.apart(partial(TasksScheduler, self))
+            scheduler = watching.apart(partial(_PastScheduler, self))
         else:
-            scheduler = TasksScheduler(self)
+            scheduler = _PastScheduler(self)
         scheduler.reach(AFTER_RESPONSE)
         return scheduler
 
@@ -440,8 +440,11 @@ class TaskRunner(Scheduler):
 
     # What schedulers and tasks ask of the runner, from any thread.
 
-    def _find_backend(self) -> Backend | None:
-        """Return the event loop for the tasks of what is served here, once it was entered.
+    def _find_backend(self, *, serves: bool = True) -> Backend | None:
+        """Return the event loop for tasks that are scheduled here, once it was entered.
+
+        Args:
+            serves: Whether something is served here: its tasks then belong to the loop that runs.
 
         Raises:
             TasksUninitializedError: Tasks cannot run on the event loop that runs here.
@@ -452,7 +455,9 @@ class TaskRunner(Scheduler):
         if backend is None or backend.is_current() or not runs_here():
             return backend
         if backend.thread != get_ident():
-            raise TasksUninitializedError(Missing.OTHER_THREAD)
+            if serves:
+                raise TasksUninitializedError(Missing.OTHER_THREAD)
+            return backend
         for other in self._others:
             if other.is_current():
                 return other
@@ -639,6 +644,13 @@ class TaskRunner(Scheduler):
             task._skip(why)
             task._backend.living.end(task)
             _report.skipped(task, why.value, level)
+
+
+class _PastScheduler(TasksScheduler):
+    """Schedules without a request, so from any thread, whatever event loop that has (2.3)."""
+
+    __slots__ = ()
+    _serves = False
 
 
 def _is_held_up_here(task: Task) -> bool:

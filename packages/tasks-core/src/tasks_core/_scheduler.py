@@ -86,6 +86,9 @@ class TasksScheduler(Scheduler):
         "config",
     )
 
+    _serves = True
+    """Whether it is a request's: that belongs to the event loop that runs where it is made."""
+
     # Once it was entered, what was current before; empty again when it is left.
     _outers: tuple[Token[TasksScheduler | Missing], ...]
 
@@ -97,7 +100,7 @@ class TasksScheduler(Scheduler):
         except AttributeError:
             raise _no_runner(runner) from None
         if backend is None or not backend.is_current():
-            backend = runner._find_backend()
+            backend = runner._find_backend(serves=self._serves)
         see = watching.here.get(watching.elsewhere)
         self._runner = runner
         self._executor: Executor = runner if see is None else see(runner)
@@ -435,7 +438,7 @@ class TasksScheduler(Scheduler):
         Raises:
             RunnerClosedError: The runner was never entered.
         """
-        self._backend = self._runner._find_backend()
+        self._backend = self._runner._find_backend(serves=self._serves)
         if self._backend is None:
             name = escape(config.name or describe(func))
             raise RunnerClosedError(name, Closed.NOT_ENTERED)
