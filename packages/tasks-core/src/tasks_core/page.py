@@ -61,6 +61,9 @@ class TasksPage:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})  # not accepted: a 403
+            return
         if scope["type"] != "http":
             msg = f"TasksPage serves HTTP, not {scope['type']}: mount it in an application"
             raise ValueError(msg)
