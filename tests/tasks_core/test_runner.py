@@ -259,6 +259,33 @@ async def test_joining_goes_on_for_what_is_scheduled_at_the_last_moment() -> Non
         assert last[0].state is TaskState.SUCCEEDED
 
 
+@on_both
+@on_asyncio
+@pytest.mark.parametrize("meanwhile", [False, True])
+async def test_joining_does_not_wait_for_what_was_cancelled_natively(
+    meanwhile: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A task that never ran its first step is noticed, as by a shutdown (2.8, 4.1)."""
+    monkeypatch.setattr("tasks_core._runner.WARN_EVERY", 0.01)
+    lost: list[Task] = []
+    async with open_runner() as runner, anyio.create_task_group() as group:
+        if meanwhile:
+            held = TasksScheduler(runner).after_response.schedule(until_cancelled)
+            group.start_soon(runner.join)
+            await anyio.wait_all_tasks_blocked()
+            held.cancel()  # who joins looks in the next turn, just before the task were to begin
+        before = asyncio.all_tasks()
+        lost.append(runner.schedule(until_cancelled))
+        (native,) = asyncio.all_tasks() - before
+        native.cancel()
+        if not meanwhile:
+            await runner.join()
+    assert [task.state for task in lost] == [TaskState.CANCELLED]
+    assert ["cancelled by the event loop" in message for message in logged(caplog)] == [True]
+
+
 def test_requests_on_another_event_loop_have_their_tasks_there() -> None:
     """Of the same thread; some clients serve each request on an event loop of its own (2.7)."""
     with asyncio.Runner() as own, asyncio.Runner() as other:

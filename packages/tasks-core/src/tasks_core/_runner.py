@@ -49,7 +49,8 @@ from ._state import PENDING
 from ._task import Task, task_here
 
 WARN_EVERY: Final = 10.0
-"""Seconds between two warnings of a shutdown that waits (contract 5.2)."""
+"""Seconds between two warnings of a shutdown that waits (contract 5.2), and between two looks of
+who joins for what the event loop has cancelled before its first step."""
 
 UNWIND_TIME: Final = 1.0
 """Seconds that shielded tasks have to clean up once `shutdown_timeout` has cancelled them."""
@@ -233,8 +234,12 @@ class TaskRunner(Scheduler):
             msg = "Wait for a TaskRunner on the event loop in which it was entered."
             raise RuntimeError(msg)
         await checkpoint()
-        while awaited := sum(not task._is_daemon for task in backend.living):
-            await backend.living.wait(awaited, inf)
+        while True:
+            self._forget_lost()
+            awaited = sum(not task._is_daemon for task in backend.living)
+            if not awaited:
+                return
+            await backend.living.wait(awaited, WARN_EVERY)
 
     def task(self, **settings: Unpack[TaskSettings]) -> PhaseScheduler:
         """Return a configured way to schedule, which can be kept and used again (contract 3.4)."""
