@@ -169,6 +169,35 @@ def test_a_shutdown_does_not_wait_for_a_loop_that_stands(
         gc.collect()
 
 
+def test_a_shutdown_ends_the_tasks_of_a_loop_that_is_closed_once(
+    caplog: pytest.LogCaptureFixture, session: asyncio.AbstractEventLoop
+) -> None:
+    """11.1 Also those of a key, of which the end of one would begin the next."""
+    forgotten = asyncio.new_event_loop()
+    told: list[str] = []
+    runner = TaskRunner(observers=[lambda task: told.append(f"{task.name} {task.state}")])
+    session.run_until_complete(runner.__aenter__())
+
+    async def schedule() -> None:
+        tasks = TasksScheduler(runner)
+        for name in ("one", "two", "three"):
+            made = tasks.task(name=name, key="key", limit=1, shield=True)
+            made.schedule(anyio.sleep_forever)
+
+    forgotten.run_until_complete(schedule())
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+        forgotten.close()
+
+    session.run_until_complete(runner.__aexit__(None, None, None))
+
+    ended = [what for what in told if what.endswith("cancelled")]
+    assert ended == ["one cancelled", "two cancelled", "three cancelled"]
+    (left,) = logged(caplog, "WARNING")
+    assert left.count("its event loop, which does not run") == 3
+    with warnings.catch_warnings(action="ignore"):
+        gc.collect()
+
+
 @pytest.mark.parametrize(("phase_comes", "reported"), [(False, 3), (True, 2)])
 def test_what_a_loop_that_has_ended_leaves_keeps_nobody_waiting(
     runner: TaskRunner, caplog: pytest.LogCaptureFixture, *, phase_comes: bool, reported: int

@@ -421,11 +421,11 @@ class TaskRunner(Scheduler):
         for backend in self._others:
             for task in backend.living:
                 left.append((task, "its event loop, which does not run"))
-                if backend.is_closed():
-                    backend.living.end(task)
-                else:
+                if not backend.is_closed():
                     backend.call_soon(partial(backend.living.cancel, task))
                     self._leave(task)  # others of its key must not wait for that
+                elif not task._is_over:  # one of its key may have ended it
+                    backend.living.end(task)
             self.registry._living.remove(backend.living)
         self._others = ()
         _report.unfinished(left)
