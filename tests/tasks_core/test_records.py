@@ -8,7 +8,7 @@ import json
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -652,7 +652,7 @@ async def test_a_store_that_hangs_holds_up_nobody(
             assert task.id
             assert await task.wait() == "the result"
     (warning,) = logged(caplog)
-    assert "Records of tasks cannot be kept, for now: TimeoutError" in warning
+    assert "cannot be kept, for now: TimeoutError: the store of records did not answer" in warning
 
 
 async def test_a_store_that_hangs_only_at_the_shutdown(
@@ -670,7 +670,7 @@ async def test_a_store_that_hangs_only_at_the_shutdown(
         await over(task)
     assert task.state is TaskState.CANCELLED
     (warning,) = logged(caplog)
-    assert "TimeoutError: the store did not answer within 0.05 s" in warning
+    assert "TimeoutError: the store of records did not answer within 0.05 s" in warning
 
 
 async def test_a_shutdown_during_a_write() -> None:
@@ -770,9 +770,25 @@ async def test_a_store_that_hangs_does_not_answer(monkeypatch: pytest.MonkeyPatc
     store = Store()
     async with open_runner(records=store) as runner:
         store.hangs = True
-        with pytest.raises(TimeoutError):
+        with pytest.raises(TimeoutError, match=r"^the store of records did not answer within 0.01"):
             await runner.status(UNKNOWN)
         assert await runner.cancel(UNKNOWN) is False
+
+
+async def test_an_error_of_a_store_comes_out_as_it_is() -> None:
+    """Whatever it refuses to have set; its own `TimeoutError` is no word on our bound."""
+
+    @dataclass(frozen=True)
+    class Frozen(Exception):  # noqa: N818 - as it is
+        code: int
+
+    store = Store()
+    async with open_runner(records=store) as runner:
+        for error in (Frozen(7), TimeoutError("its own")):
+            store.error = error
+            with pytest.raises(type(error)) as raised:
+                await runner.status(UNKNOWN)
+            assert raised.value is error
 
 
 @pytest.mark.usefixtures("hurry")

@@ -15,7 +15,6 @@ from anyio import (
     Semaphore,
     create_task_group,
     current_time,
-    fail_after,
     move_on_after,
     sleep,
 )
@@ -146,7 +145,7 @@ class Records:
         with move_on_after(GUARD) as scope:
             await self._write(0.0)
         if scope.cancelled_caught:
-            self._tell("put", TimeoutError(f"the store did not answer within {GUARD:g} s"))
+            self._tell("put", _too_late())
 
     async def find(self, task_id: str, seconds: float) -> TaskStatus | None:
         """Return what is written of a task; wait so long for that to arrive.
@@ -325,18 +324,23 @@ class Records:
             _report.records_failed(error)
         self._failing.add(what)
 
-    # The store.
+    # The store. Not `fail_after`: a generator's context manager sets attributes of what is raised.
 
     async def _put(self, key: str, value: Mapping[str, Any], ttl: float) -> None:
-        with fail_after(GUARD):
+        with move_on_after(GUARD) as scope:
             async with self._writes:
                 await self._store.put(key, value, collection=COLLECTION, ttl=ttl)
+        if scope.cancelled_caught:
+            raise _too_late()
 
     async def _get(self, key: str, seconds: float = 0.0) -> dict[str, Any] | None:
         """Return what is kept; if there is nothing, look again after so long."""
-        with fail_after(GUARD):
+        found: dict[str, Any] | None = None
+        with move_on_after(GUARD) as scope:
             async with self._reads:
                 found = await self._store.get(key, collection=COLLECTION)
+        if scope.cancelled_caught:
+            raise _too_late()
         if found is not None or not seconds:
             return found
         await sleep(seconds)
@@ -344,6 +348,10 @@ class Records:
 
     async def _lives(self, process: str) -> bool:
         return process == self._process or await self._get(process) is not None
+
+
+def _too_late() -> TimeoutError:
+    return TimeoutError(f"the store of records did not answer within {GUARD:g} s")
 
 
 def _mailbox(process: str) -> str:

@@ -189,7 +189,8 @@ class TasksScheduler(Scheduler):
             Its status; ``None`` if nobody knows it, or can (contract 8.9).
 
         Raises:
-            TimeoutError: The engine has not answered within its carrier's ``timeout``.
+            TimeoutError: The engine has not answered within its carrier's ``timeout``, or the store
+                within 5 s.
             Exception: What the engine raises where it cannot be asked, or the store.
         """
         return await self._runner.status(task_id)
