@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from itertools import count
 from logging import LogRecord
 from operator import itemgetter
@@ -87,6 +88,13 @@ def still_task(
 
 class SomeError(Exception):
     """What tasks fail with."""
+
+
+@dataclass(frozen=True)
+class Frozen(Exception):  # noqa: N818 - what it is
+    """An error that refuses whatever is set on it."""
+
+    text: str = "it failed"
 
 
 class Abrupt(BaseException):

@@ -13,7 +13,7 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext, suppress
-from dataclasses import FrozenInstanceError, asdict, dataclass
+from dataclasses import FrozenInstanceError, asdict
 from functools import partial
 from secrets import token_hex
 from typing import Any, NoReturn, cast, get_args
@@ -53,6 +53,7 @@ from tests.tasks_core.engine import Engine, EngineTask, Kind, variable
 from tests.tasks_core.stage import (
     GUARD,
     Abrupt,
+    Frozen,
     SomeError,
     fail,
     logged,
@@ -968,13 +969,6 @@ async def test_8_7_nothing_that_an_engine_raises_gets_out(
         assert isinstance(failure.value.__cause__, TaskAborted)
         assert failure.value.__cause__.__cause__ is trouble
         assert await runner.schedule(double, 1).wait() == 2
-
-
-@dataclass(frozen=True)
-class Frozen(Exception):  # noqa: N818 - what it is
-    """An error that refuses whatever is set on it."""
-
-    code: int = 503
 
 
 async def test_8_7_an_engines_error_may_refuse_attributes(engine: Engine) -> None:

@@ -7,7 +7,6 @@ import sys
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
 import anyio
@@ -17,6 +16,7 @@ from tasks_core import Task, TaskAborted, TaskRunner, TasksScheduler, TaskState
 
 from tests.tasks_core.stage import (
     Abrupt,
+    Frozen,
     SomeError,
     fail,
     fail_async,
@@ -39,13 +39,6 @@ class Hostile(Exception):  # noqa: N818 - it is an error in more than one way
 
     def __repr__(self) -> str:
         raise SystemExit
-
-
-@dataclass(frozen=True)
-class Frozen(Exception):  # noqa: N818 - what it is
-    """An error that refuses whatever is set on it."""
-
-    text: str = "it failed"
 
 
 class Indivisible(ExceptionGroup[Exception]):

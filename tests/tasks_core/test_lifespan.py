@@ -12,7 +12,7 @@ from tasks_core import TaskState, current_tasks
 from tasks_core.asgi import ASGIApp, Message, Receive, Scope, Send, TasksMiddleware
 from tasks_core.testing import drain, lifespan, record
 
-from tests.tasks_core.stage import GUARD, SomeError, fail, until_cancelled
+from tests.tasks_core.stage import GUARD, Frozen, SomeError, fail, until_cancelled
 
 pytestmark = pytest.mark.anyio
 
@@ -164,6 +164,17 @@ async def test_the_bodys_error_and_one_at_the_shutdown() -> None:
     (note,) = own.__notes__
     assert note.startswith("The shutdown failed: Traceback")
     assert note.endswith("SomeError: it failed\n")
+
+
+async def test_the_bodys_error_refuses_what_is_set() -> None:
+    """As a frozen dataclass does: it passes unchanged all the same, and has its note."""
+    for app, notes in ((App(), 0), (App(on_shutdown=raise_error), 1)):
+        own = Frozen()
+        with pytest.raises(Frozen) as raised:
+            async with lifespan(app):
+                raise own
+        assert raised.value is own
+        assert len(getattr(own, "__notes__", ())) == notes
 
 
 async def test_a_body_that_is_cancelled() -> None:

@@ -8,7 +8,7 @@ import json
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -34,6 +34,7 @@ from tasks_core import _records as module
 
 from tests.tasks_core.stage import (
     GUARD,
+    Frozen,
     SomeError,
     fail_async,
     logged,
@@ -777,14 +778,9 @@ async def test_a_store_that_hangs_does_not_answer(monkeypatch: pytest.MonkeyPatc
 
 async def test_an_error_of_a_store_comes_out_as_it_is() -> None:
     """Whatever it refuses to have set; its own `TimeoutError` is no word on our bound."""
-
-    @dataclass(frozen=True)
-    class Frozen(Exception):  # noqa: N818 - as it is
-        code: int
-
     store = Store()
     async with open_runner(records=store) as runner:
-        for error in (Frozen(7), TimeoutError("its own")):
+        for error in (Frozen(), TimeoutError("its own")):
             store.error = error
             with pytest.raises(type(error)) as raised:
                 await runner.status(UNKNOWN)

@@ -29,7 +29,7 @@ from tasks_core import (
 )
 from tasks_core.testing import RecordedTasks, TasksBlock, drain, inline, record
 
-from tests.tasks_core.stage import GUARD, SomeError, fail, open_runner, over
+from tests.tasks_core.stage import GUARD, Frozen, SomeError, fail, open_runner, over
 
 pytestmark = pytest.mark.anyio
 
@@ -226,9 +226,15 @@ async def test_the_guard_tells_of_failures_too() -> None:
 
 
 @pytest.mark.parametrize("make", [drain, inline])
-async def test_the_tests_own_error_passes(make: Callable[..., TasksBlock]) -> None:
-    """What the body raises passes unchanged; what its tasks did, or still do, is told in notes."""
-    own = ValueError("the test's own")
+@pytest.mark.parametrize("kind", [ValueError, Frozen])
+async def test_the_tests_own_error_passes(
+    make: Callable[..., TasksBlock], kind: type[Exception]
+) -> None:
+    """What the body raises passes unchanged; what its tasks did, or still do, is told in notes.
+
+    Also of an error that refuses whatever is set on it.
+    """
+    own = kind("the test's own")
 
     async def test(runner: TaskRunner) -> None:
         async with make(timeout=0):
@@ -238,7 +244,7 @@ async def test_the_tests_own_error_passes(make: Callable[..., TasksBlock]) -> No
             raise own
 
     async with open_runner() as runner:
-        with pytest.raises(ValueError, match="the test's own") as raised:
+        with pytest.raises(kind, match="the test's own") as raised:
             await test(runner)
     assert raised.value is own
     failure, late = own.__notes__

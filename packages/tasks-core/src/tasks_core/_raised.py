@@ -20,6 +20,13 @@ get_suppress: Final = vars(BaseException)["__suppress_context__"].__get__
 set_suppress: Final = vars(BaseException)["__suppress_context__"].__set__
 get_exceptions: Final = vars(BaseExceptionGroup)["exceptions"].__get__
 
+_get_attributes: Final = vars(BaseException)["__dict__"].__get__
+
+
+def add_note(raised: BaseException, note: str) -> None:
+    """Add a note to what was raised, as its method does, which sets an attribute."""
+    _get_attributes(raised).setdefault("__notes__", []).append(note)
+
 
 def is_interrupt(raised: BaseException) -> bool:
     """Whether it is Ctrl-C, by itself or as task groups pass it on."""

@@ -13,6 +13,7 @@ from typing import Self
 
 from tasks_core._backend import Backend
 from tasks_core._exceptions import Skipped
+from tasks_core._raised import add_note
 from tasks_core._runner import TaskRunner
 from tasks_core._scheduling import Executor, See, watching
 from tasks_core._task import Task
@@ -211,7 +212,7 @@ class Block(ABC):
             return
         if raised is None:
             raise late
-        raised.add_note(str(late))
+        add_note(raised, str(late))
 
 
 class WatchedRunner(Executor):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from traceback import format_exception
 
 from tasks_core._backend import Backend
+from tasks_core._raised import add_note
 from tasks_core._record import escape
 from tasks_core._runner import TaskRunner
 from tasks_core._scheduling import Executor
@@ -56,7 +57,7 @@ class TasksBlock(Block):
             return
         for task, error in failed:
             if error is not cause:
-                cause.add_note(f"Task {task.name} failed: {''.join(format_exception(error))}")
+                add_note(cause, f"Task {task.name} failed: {''.join(format_exception(error))}")
         super()._conclude(raised, late)
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from contextvars import copy_context
 from traceback import format_exception
+from types import TracebackType
 from typing import Any
 
 from anyio import CancelScope, Event
 
 from tasks_core._backend import current_backend
+from tasks_core._raised import add_note
 from tasks_core.asgi import ASGIApp, Message, Receive, Scope, Send
 
 
-@asynccontextmanager
-async def lifespan(app: Callable[[Any, Any, Any], Awaitable[None]]) -> AsyncGenerator[ASGIApp]:
+def lifespan(
+    app: Callable[[Any, Any, Any], Awaitable[None]],
+) -> AbstractAsyncContextManager[ASGIApp, None]:
     """Run an application's lifespan around a block, for clients that do not.
 
     httpx's `ASGITransport` is such a client; `TestClient` is none, if it is used as ``with
@@ -35,27 +38,46 @@ async def lifespan(app: Callable[[Any, Any, Any], Awaitable[None]]) -> AsyncGene
             raises, that goes on as it is, and a failed shutdown is a note of it.
         RuntimeError: It has said that its start-up or shutdown failed.
     """
-    backend = current_backend(thread_limit=1)
-    await backend.open()
-    try:
-        served = _Served(app)
+    return _Lifespan(app)
+
+
+class _Lifespan:
+    """The block. No generator: that one's context manager sets attributes of what was raised."""
+
+    def __init__(self, app: Callable[[Any, Any, Any], Awaitable[None]]) -> None:
+        self._app = app
+
+    async def __aenter__(self) -> ASGIApp:
+        self._served = _Served(self._app)
+        self._backend = current_backend(thread_limit=1)
+        await self._backend.open()
         # Held, as the event loop does not. No task group around the block: a fixture of pytest's
         # may be left in another task than it was entered in, where asyncio runs it.
-        running = backend.spawn(served.run(), name="lifespan", context=copy_context())
+        run = self._served.run()
+        self._running = self._backend.spawn(run, name="lifespan", context=copy_context())
         try:
-            await served.start()
-            yield served
+            await self._served.start()
         except BaseException as raised:
-            error = await served.stop()
-            if error is not None and error is not raised:
-                raised.add_note(f"The shutdown failed: {''.join(format_exception(error))}")
+            await self.__aexit__(type(raised), raised, None)
             raise
-        error = await served.stop()
-        del running
-        if error is not None:
+        return self._served
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            error = await self._served.stop()
+            del self._running
+        finally:
+            await self._backend.close()
+        if error is None or error is exc_value:
+            return
+        if exc_value is None:
             raise error
-    finally:
-        await backend.close()
+        add_note(exc_value, f"The shutdown failed: {''.join(format_exception(error))}")
 
 
 class _Served:
