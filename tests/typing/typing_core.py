@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -168,6 +169,11 @@ class Patient:
         return await call()
 
 
+async def beside(attempt: Callable[[], Awaitable[Any]]) -> Any:
+    """Several attempts at a time are tasks of the event loop's own."""
+    return await asyncio.gather(*[asyncio.ensure_future(attempt()) for _ in range(2)])
+
+
 def once(attempt: Callable[[], Awaitable[Any]]) -> object:
     """Not async: it would take the coroutine for the result."""
     return attempt
@@ -181,6 +187,7 @@ RETRIES: list[Retry] = [
     stamina.AsyncRetryingCaller(attempts=3).on(httpx.TransportError),
     tenacity.AsyncRetrying(stop=tenacity.stop_after_attempt(3), reraise=True),
     twice,
+    beside,
     Patient(),
 ]
 

@@ -39,11 +39,13 @@ class Retry(Protocol):
     ``tenacity.AsyncRetrying(...)`` and any async function of this shape.
     """
 
+    # A coroutine, but were it typed as one, mypy would take a caller of sync functions for a retry.
     async def __call__(self, attempt: Callable[[], Awaitable[Any]], /) -> Any:  # noqa: ANN401
         """Call ``attempt()`` until it succeeds or enough is enough.
 
         Args:
-            attempt: Makes one attempt: returns what the function returns, raises what it raises.
+            attempt: Makes one attempt: returns what the function returns, raises what it raises. Of
+                several at a time each is a task by ``asyncio.ensure_future(attempt())``.
 
         Returns:
             What the task returns. What is raised at last is what the task raises.
