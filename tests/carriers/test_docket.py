@@ -158,17 +158,25 @@ async def test_8_1_what_is_not_registered_is_not_carried() -> None:
 
 
 class Mailer:
-    async def send(self, order: int) -> None: ...
+    def __init__(self) -> None:
+        self.sent: list[int] = []
+
+    async def send(self, order: int) -> None:
+        self.sent.append(order)
 
 
 @on_asyncio
-async def test_8_1_a_bound_method_that_is_registered_is_carried() -> None:
-    """8.1: Each look at it makes it anew; that of another object is not registered."""
+async def test_8_1_a_bound_method_that_is_registered_is_handed_over() -> None:
+    """8.1: Each look at it makes it anew; that of another object is none of its own."""
     mailer, other = Mailer(), Mailer()
     async with open_docket(mailer.send) as docket:
-        carrier = DocketCarrier(docket)
-        assert carrier.carry(mailer.send, (1,), {}) is not None
-        assert carrier.carry(other.send, (1,), {}) is None
+        async with TaskRunner(carriers=[DocketCarrier(docket)]) as runner:
+            tasks = runner.schedule(mailer.send, 1), runner.schedule(other.send, 2)
+            await over(*tasks)
+        assert [task.state for task in tasks] == [TaskState.HANDED_OVER, TaskState.SUCCEEDED]
+        assert (mailer.sent, other.sent) == ([], [2])
+        await work_off(docket)
+    assert mailer.sent == [1]
 
 
 @on_asyncio
