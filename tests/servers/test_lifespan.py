@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,14 @@ def test_server_without_lifespan_says_what_is_missing(
 
     said = "TasksUninitializedError: The task runner of this application has not been started"
     assert said in server.log()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="before Python 3.12 none of it is heard")
+def test_hypercorn_ends_without_a_word(tmp_path: Path) -> None:
+    """It cancels a lifespan that has said that it is over, and raises what comes of that (5.7)."""
+    app = "tests.servers.apps.phases:app"
+    with Server("hypercorn-asyncio", app, tmp_path / "log") as server:
+        server.stop()
+
+    assert "Error" not in server.log()
+    assert server.process.poll() == 0
