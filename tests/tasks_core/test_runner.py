@@ -530,6 +530,20 @@ async def test_a_grace_period_is_waited_out_with_warnings_too(
 
 
 @on_both
+async def test_a_warning_that_is_late_ends_no_grace_period(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time may come while the shutdown looks what lives (5.2)."""
+    monkeypatch.setattr("tasks_core._runner.WARN_EVERY", 0)
+    go = anyio.Event()
+    async with open_runner(grace_period=GUARD) as runner:
+        task = runner.schedule(go.wait)
+        await task.started.wait()
+        with on_record("Shutdown is waiting for", go.set):
+            await runner.drain()
+
+    assert task.state is TaskState.SUCCEEDED
+
+
+@on_both
 @pytest.mark.parametrize("kind", ["swallows", "thread"])
 async def test_a_task_that_does_not_end_is_left_and_reported(
     kind: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch

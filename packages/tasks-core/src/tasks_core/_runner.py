@@ -319,10 +319,10 @@ class TaskRunner(Scheduler):
             self._forget_lost()
             # It takes as many ends at least until what nobody reaches is all that lives.
             ends = max(1, len(living) - self._cut_unreachable())
-            left = min(deadline, warned + WARN_EVERY) - current_time()
-            if not living or left <= 0:
+            now = current_time()
+            if not living or now >= deadline:
                 return
-            await living.wait(ends, left)
+            await living.wait(ends, min(deadline, warned + WARN_EVERY) - now)
             if living and warned + WARN_EVERY <= current_time() < deadline:
                 _report.waiting([(task, task._waits_for) for task in living])
                 warned = current_time()
