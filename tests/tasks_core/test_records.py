@@ -656,6 +656,24 @@ async def test_a_store_that_hangs_holds_up_nobody(
     assert "cannot be kept, for now: TimeoutError: the store of records did not answer" in warning
 
 
+@pytest.mark.usefixtures("hurry")
+async def test_a_write_that_hangs_is_given_up(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within its bound, and made again."""
+    monkeypatch.setattr(module, "GUARD", 0.01)
+    store = Store()
+    store.hangs = True
+    async with open_runner(records=store) as runner:
+        task = runner.schedule(until_cancelled)
+        assert task.id
+        await store.until(lambda: len(store.puts) > 1)
+        (warning,) = logged(caplog)
+        assert warning.endswith("TimeoutError: the store of records did not answer within 0.01 s")
+        store.hangs = False
+        await store.until_read(task.id)
+
+
 async def test_a_store_that_hangs_only_at_the_shutdown(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
