@@ -207,7 +207,9 @@ async def test_told_taskflow(caplog: pytest.LogCaptureFixture) -> None:
         exchange = await server.request()
     (record,) = manager.store.list()
     assert record.status == "failed"
-    assert not caplog.records
+    # The collector may end a span that another test has left, whose exporter is closed.
+    told = [it for it in caplog.records if not it.name.startswith("opentelemetry")]
+    assert told == []
     assert exchange.error is None
 
 
