@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+from itertools import count, product
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -783,11 +783,122 @@ class MadeOnce(PlainTextResponse):
         raise RuntimeError
 
 
-@pytest.mark.parametrize("kind", [Made, MadeOnce])
+class Slotted(PlainTextResponse):
+    """Its slot is empty, as that of a route of Litestar is."""
+
+    __slots__ = ("app",)
+
+
+class Elsewhere:
+    def __get__(self, holder: object, kind: type) -> ASGIApp:
+        raise LookupError
+
+
+class FromElsewhere(PlainTextResponse):
+    app = Elsewhere()
+
+
+@pytest.mark.parametrize("kind", [Made, MadeOnce, Slotted, FromElsewhere])
 async def test_what_is_made_when_it_is_asked_for(kind: type[PlainTextResponse]) -> None:
-    """1.8 Nobody asks for it: that may fail, or be early."""
-    async with serve(with_tasks(Mount("/in", app=kind("here")))) as server:
+    """1.8 Nobody asks for it, as that may be early; where somebody has to, it may fail."""
+    app = with_tasks(Mount("/in", app=kind("here")), Mount("/around", app=Plain(kind("here"))))
+    async with serve(app) as server:
+        for path in ("/in/", "/around/"):
+            assert (await server.request(path)).body == b"here"
+
+
+class Routed(PlainTextResponse):
+    """Of another framework, which has something else under the name ``routes``."""
+
+    def __init__(self, routes: Any) -> None:
+        super().__init__("here")
+        self.routes = routes
+
+
+class RoutesMade(Routed):
+    @property
+    def routes(self) -> Any:
+        raise RuntimeError
+
+    @routes.setter
+    def routes(self, routes: Any) -> None: ...
+
+
+class RoutesAskedFor(RoutesMade):
+    def __getattr__(self, name: str) -> Any:
+        raise LookupError(name)
+
+
+class RoutesUnread(list[Any]):
+    def __iter__(self) -> Any:
+        raise NotImplementedError
+
+
+class RoutesMadeAnew(Routed):
+    """Each time it is asked there are other routes within."""
+
+    @property
+    def routes(self) -> Any:
+        return [RoutesMadeAnew(None), RoutesMadeAnew(None)]
+
+    @routes.setter
+    def routes(self, routes: Any) -> None: ...
+
+
+ROUTES: Mapping[str, Callable[[], Routed]] = {
+    "number": lambda: Routed(5),
+    "method": lambda: Routed("here".split),
+    "without_an_end": lambda: Routed(count()),
+    "of_strings": lambda: Routed({"/": "/in"}),
+    "unread": lambda: Routed(RoutesUnread()),
+    "made": lambda: RoutesMade(None),
+    "asked_for": lambda: RoutesAskedFor(None),
+    "made_anew": lambda: RoutesMadeAnew(None),
+}
+
+
+@pytest.mark.parametrize("kind", ROUTES)
+async def test_what_are_no_routes(
+    outcome: Outcome, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1.8 They are left alone, and what is mounted beside them is found."""
+    monkeypatch.setattr("starlette_tasks._layers._ROUTES", 100)
+    inner = inner_app(outcome, "http")
+    app = with_tasks(Mount("/in", app=ROUTES[kind]()), Mount("/beside", app=CopiesTheScope(inner)))
+    async with serve(app) as server:
         assert (await server.request("/in/")).body == b"here"
+        assert (await server.request("/beside/")).status == 418
+        assert await outcome.seen() == FAILURE
+
+
+def in_itself(outcome: Outcome) -> Starlette:
+    app = inner_app(outcome, "http")
+    app.router.routes.insert(0, Mount("/in", app=app))
+    return app
+
+
+def in_one_another(outcome: Outcome) -> Starlette:
+    inner = inner_app(outcome, "http")
+    app = Starlette(routes=[Mount("/in", app=inner)])
+    inner.router.routes.insert(0, Mount("/back", app=app))
+    return app
+
+
+def in_a_router_in_itself(outcome: Outcome) -> Starlette:
+    router = Router(inner_app(outcome, "http").routes)
+    router.routes.insert(0, Mount("/in", app=router))
+    return Starlette(routes=[Mount("/in", app=router)])
+
+
+@pytest.mark.parametrize("made", [in_itself, in_one_another, in_a_router_in_itself])
+@pytest.mark.parametrize("path", ["/in/", "/in/in/", "/in/back/in/"])
+async def test_an_application_that_is_mounted_in_itself(
+    outcome: Outcome, made: Callable[[Outcome], Starlette], path: str
+) -> None:
+    """1.6, 1.8 Also by way of another one, or where a router is; each route is its own."""
+    app = made(outcome)
+    add_tasks(app)
+    assert await ask(app, outcome, path) == FAILURE
 
 
 # Middleware that calls the application again, or another one.

@@ -91,7 +91,7 @@ def _check_application(app: object) -> None:
 
 def _build(app: Starlette, tasks: ApplicationTasks, build: Callable[[], Any]) -> TasksMiddleware:
     """Build an application's middleware, with its tasks around all of it."""
-    for one in mounted(app.routes):
+    for one in mounted(app):
         layer = getattr(one, _TASKS, None)
         if isinstance(layer, ApplicationTasks):
             layer.check_layer()  # settings that it cannot have are refused (3.3)

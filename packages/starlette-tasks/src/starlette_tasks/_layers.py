@@ -1,14 +1,18 @@
-"""Middleware, layer by layer, and what is its innermost application."""
+"""Middleware, layer by layer, and what is its innermost application; routes, and those within."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from inspect import getattr_static, iscoroutinefunction, signature
+from itertools import islice
 from typing import Any, Final, cast
 
 _LAYERS: Final = 32
 """So many are looked through; some have no end."""
+
+_ROUTES: Final = 20_000
+"""So many routes are looked at; some are made anew whenever they are asked for."""
 
 
 def layers(app: object) -> Iterator[object]:
@@ -18,6 +22,27 @@ def layers(app: object) -> Iterator[object]:
             return
         yield app
         app = _kept(app, "app")
+
+
+def routes_of(app: object) -> Iterator[object]:
+    """Go through the routes of an application and those within, each once: some lead back."""
+    routes = _routes(app)
+    known = {id(route) for route in routes}  # as long as all of them are kept, so is each number
+    for route in islice(routes, _ROUTES):  # to which more are added meanwhile
+        yield route
+        for inner in _routes(route):
+            if id(inner) not in known:
+                known.add(id(inner))
+                routes.append(inner)
+
+
+def _routes(holder: object) -> list[object]:
+    """Return what is called its routes, which in other frameworks may be anything."""
+    try:
+        routes = getattr(holder, "routes", None)
+        return list(cast("Sequence[object]", routes)) if isinstance(routes, Sequence) else []
+    except Exception:  # noqa: BLE001 - whatever it does when it is looked at
+        return []
 
 
 def innermost(holder: object, name: str, ends: tuple[type, ...]) -> tuple[object, str, Any]:
@@ -43,9 +68,9 @@ def _kept(holder: object, name: str) -> Any:  # noqa: ANN401 - whatever it is
     """Return an attribute that is there, or nothing; what is made when it is asked for is left."""
     try:
         is_made = isinstance(getattr_static(holder, name), property | cached_property)
-    except AttributeError:
+        return None if is_made else getattr(holder, name)
+    except Exception:  # noqa: BLE001 - a slot may be empty, and a descriptor do whatever it likes
         return None
-    return None if is_made else getattr(holder, name)
 
 
 def _is_asgi(app: object) -> bool:

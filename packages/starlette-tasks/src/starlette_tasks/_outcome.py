@@ -12,7 +12,7 @@ scope. That these are there is not documented, so what is read there only adds t
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from functools import partial, wraps
 from inspect import iscoroutinefunction
@@ -25,7 +25,7 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import Router
 from tasks_core.asgi import ASGIApp, Receive, Scope, Send, serve_route, tell_failure
 
-from ._layers import innermost
+from ._layers import innermost, routes_of
 
 Handler: TypeAlias = Callable[[Any, Any], Any]
 
@@ -53,20 +53,23 @@ def watch_again(app: Starlette) -> None:
     app.build_middleware_stack = build  # type: ignore[method-assign]
 
 
-def mounted(routes: Iterable[object]) -> Iterator[Starlette]:
-    """Find mounted applications, as far as they can be seen before they are called."""
-    for route in routes:
-        _, _, app = innermost(route, "app", _ENDS)
-        if isinstance(app, Starlette):
-            yield app
-        yield from mounted(getattr(route, "routes", None) or [])
+def mounted(app: Starlette) -> Iterator[Starlette]:
+    """Find mounted applications, as far as they can be seen before they are called.
+
+    What is mounted may also know an application without having it inside: that itself, or one
+    further out. So may one that is mounted in itself.
+    """
+    for route in routes_of(app):
+        _, _, one = innermost(route, "app", _ENDS)
+        if isinstance(one, Starlette):
+            yield one
 
 
 def _build(app: Starlette, build: Callable[[], Any]) -> Any:  # noqa: ANN401 - whoever wraps it
     """Build an application's middleware, with ours innermost, and outermost to tell of the rest."""
-    for one in mounted(app.routes):
+    for one in mounted(app):
         watch(one)
-    _watch_routes(app.routes)
+    _watch_routes(app)
     middleware, handlers = app.user_middleware, app.exception_handlers
     # Without middleware the routing is next to what answers an error.
     outermost = [Middleware(FailureMiddleware)] if middleware else []
@@ -78,14 +81,13 @@ def _build(app: Starlette, build: Callable[[], Any]) -> Any:  # noqa: ANN401 - w
         app.user_middleware, app.exception_handlers = middleware, handlers
 
 
-def _watch_routes(routes: Iterable[object]) -> None:
+def _watch_routes(app: Starlette) -> None:
     """See how what lies within middleware of a route, of a mount or of a router ends.
 
     That may answer what was raised, or try again, as an application's middleware may.
     """
-    for route in routes:
+    for route in routes_of(app):
         _watch_within(route, "app")
-        _watch_routes(getattr(route, "routes", None) or [])
 
 
 def _watch_within(outer: object, name: str) -> None:
