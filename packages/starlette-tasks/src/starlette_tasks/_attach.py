@@ -93,8 +93,9 @@ def _build(app: Starlette, tasks: ApplicationTasks, build: Callable[[], Any]) ->
     """Build an application's middleware, with its tasks around all of it."""
     for one in mounted(app):
         layer = getattr(one, _TASKS, None)
-        if isinstance(layer, ApplicationTasks):
-            layer.check_layer()  # settings that it cannot have are refused (3.3)
+        # Settings that it cannot have are refused (3.3), unless it may be this one that is mounted.
+        if isinstance(layer, ApplicationTasks) and one is not app and app not in mounted(one):
+            layer.check_layer()
     return TasksMiddleware(app, tasks, build())
 
 
