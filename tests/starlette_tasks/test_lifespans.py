@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Literal, cast
+from itertools import pairwise
+from typing import Any, ClassVar, Literal, cast
 
 import anyio
 import pytest
@@ -464,6 +467,104 @@ async def test_a_lifespan_that_ends_early(*, state: bool) -> None:
     assert sorted(resource.log) == ["cancelled", "cancelled", "used", "used"]
 
 
+# A lifespan that is run by another application.
+
+
+class Pool(Plain):
+    """A middleware that opens something in the lifespan."""
+
+    made: ClassVar[list[Pool]] = []
+
+    def __init__(self, app: ASGIApp) -> None:
+        super().__init__(app)
+        self.made.append(self)
+        self.is_open = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.is_open = self.is_open or scope["type"] == "lifespan"
+        await super().__call__(scope, receive, send)
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self.is_open
+        await self.app(scope, receive, send)
+
+
+def by_parameter(inner: Starlette, **options: Any) -> Starlette:
+    routes = [Mount("/in", app=inner)]
+    return Starlette(routes=routes, lifespan=inner.router.lifespan_context, **options)
+
+
+def by_a_lifespan_around(inner: Starlette, **options: Any) -> Starlette:
+    @asynccontextmanager
+    async def live(app: Starlette) -> AsyncGenerator[None]:
+        async with inner.router.lifespan_context(app):
+            yield
+
+    return Starlette(routes=[Mount("/in", app=inner)], lifespan=live, **options)
+
+
+@pytest.mark.parametrize("outer", [by_parameter, by_a_lifespan_around])
+@pytest.mark.parametrize("with_tasks", [False, True])
+async def test_a_lifespan_that_another_application_runs(outer: Any, *, with_tasks: bool) -> None:
+    """5.6 That one's middleware stays as it is, and the requests of the first have its tasks."""
+    Pool.made.clear()
+    watch = Watch()
+    inner = watching(watch)
+    add_tasks(inner)
+    app = outer(inner, middleware=[Middleware(Pool)])
+    if with_tasks:
+        add_tasks(app)
+    for _ in range(2):
+        watch.log.clear()
+        async with serve(app) as server:
+            assert await watch.request(server, "/in/") == IN_ORDER
+    assert len(Pool.made) == 1
+
+
+@pytest.mark.parametrize("argument", [None, object(), Starlette()])
+async def test_a_lifespan_by_hand_of_whatever_application(argument: Any) -> None:
+    """5.6 It may be run for something else, which its own code gets, and has its tasks."""
+    got: list[object] = []
+    watch = Watch()
+
+    @asynccontextmanager
+    async def live(app: object) -> AsyncGenerator[None]:
+        got.append(app)
+        yield
+
+    app = watching(watch, lifespan=live)
+    add_tasks(app)
+    async with app.router.lifespan_context(argument), serve(app, lifespan=False) as server:
+        assert await watch.request(server) == IN_ORDER
+    assert got == [argument]
+
+
+async def test_tasks_that_were_taken_away_from_an_application_whose_lifespan_another_runs() -> None:
+    """5.6 They are put around the one that they were added to."""
+    watch = Watch()
+    inner = watching(watch)
+    before = inner.build_middleware_stack
+    add_tasks(inner)
+    app = by_parameter(inner)
+    inner.build_middleware_stack = before  # type: ignore[method-assign]
+    build(inner)
+    async with serve(app) as server:
+        assert await watch.request(server, "/in/") == IN_ORDER
+
+
+async def test_a_lifespan_keeps_no_application_alive() -> None:
+    """5.7 Who has an application's lifespan may outlive it, and run that all the same."""
+    resource = Resource()
+    inner = using(resource, lifespan=resource.used)
+    app, alive = Starlette(lifespan=inner.router.lifespan_context), weakref.ref(inner)
+    del inner
+    gc.collect()
+    assert alive() is None
+    async with serve(app):
+        await resource.ready.wait()
+    resource.assert_closed_last()
+
+
 # A middleware stack that is built again.
 
 
@@ -733,6 +834,53 @@ async def test_settings_that_a_mounted_application_cannot_have(
     with pytest.raises(MountedSettingsError, match=f"^{setting} cannot apply"):
         async with serve(app):
             raise AssertionError
+
+
+class Admin:
+    """What is mounted in an application, and knows one by the name ``app``, though not to call it.
+
+    Args:
+        app: The application that it knows.
+    """
+
+    def __init__(self, app: Starlette) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        current_tasks().schedule(nothing)
+        await PlainTextResponse(str(len(self.app.routes)))(scope, receive, send)
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+async def test_settings_of_an_application_that_is_known_further_in(depth: int) -> None:
+    """3.3 It is no mounted one, and keeps its settings, however deep in it is what knows it."""
+    innermost = Starlette()
+    app, *between = apps = [innermost, Starlette(), Starlette()][depth::-1]
+    for outer, inner in pairwise(apps):
+        mount(outer, "/in", inner)
+    mount(innermost, "/admin", Admin(app))
+    add_tasks(app, history=7)
+    for one in between:
+        add_tasks(one)
+    # What is mounted may be served by itself, too, where nobody runs what it knows.
+    for one, path in ((innermost, "/admin/"), (app, "/in" * depth + "/admin/")):
+        async with serve(one) as server:
+            assert (await server.request(path)).body == b"1"
+
+
+async def test_such_settings_of_one_of_two_that_are_mounted_in_each_other() -> None:
+    """3.3 Which one is outer is known in a request: there they are refused."""
+    configs: dict[str, TaskConfig] = {}
+    one, other = configured(configs, "one"), configured(configs, "other")
+    for app, inner in ((one, other), (other, one)):
+        mount(app, "/in", inner)
+        add_tasks(app, history=7)
+    async with serve(one) as server:
+        assert (await server.request("/")).status == 200
+        assert isinstance((await server.request("/in/")).error, MountedSettingsError)
+    async with serve(other) as server:
+        assert (await server.request("/")).status == 200
+    assert set(configs) == {"one", "one, own", "other", "other, own"}
 
 
 @pytest.mark.parametrize("put", MOUNTS)

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, TypeAlias, Unpack
+from weakref import ref
 
 from anyio import CancelScope
 from starlette.applications import Starlette
@@ -54,7 +55,7 @@ def add_tasks(app: Starlette, **settings: Unpack[RunnerSettings]) -> None:
     watch(app)
     _put_around(app, tasks)
     router = app.router
-    router.lifespan_context = _around(tasks, router.lifespan_context)
+    router.lifespan_context = _around(ref(app), tasks, router.lifespan_context)
 
 
 def _put_around(app: Starlette, tasks: ApplicationTasks) -> None:
@@ -147,10 +148,11 @@ def _serving(tasks: ApplicationTasks, app: ASGIApp) -> ASGIApp:
     ).pass_on
 
 
-def _around(tasks: ApplicationTasks, lifespan: Lifespan) -> Lifespan:
+def _around(find: ref[Starlette], tasks: ApplicationTasks, lifespan: Lifespan) -> Lifespan:
     """Return an application's lifespan with tasks, also where it is run by hand.
 
-    Run through the application it has them already, around all that was put around it since.
+    Run through the application it has them already, around all that was put around it since. It
+    may also be run for another application, which it gets then, and outlive its own.
     """
 
     @asynccontextmanager
@@ -159,7 +161,9 @@ def _around(tasks: ApplicationTasks, lifespan: Lifespan) -> Lifespan:
             async with lifespan(app) as state:
                 yield state
             return
-        _put_back(app, tasks)
+        own = find()
+        if own is not None:
+            _put_back(own, tasks)
         async with tasks.run() as runner, lifespan(app) as state:
             tasks.started()
             try:
