@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -718,11 +719,60 @@ class Lazy:
         await self.app(scope, receive, send)
 
 
-@pytest.mark.parametrize("kind", [Frozen, Lazy])
+class Refuses(Plain):
+    """A middleware that lets nothing be set once it is made, and says so in its own way."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        vars(self)["app"] = app
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise ValueError(name)
+
+
+@pytest.mark.parametrize("kind", [Frozen, Lazy, Refuses])
 async def test_middleware_whose_application_cannot_be_set(outcome: Outcome, kind: Any) -> None:
     """1.6 It is left as it is; what Starlette answers within is seen all the same."""
     app = placed(PLACES["route"], kind, raising(outcome, lambda: HTTPException(404)))
     assert await ask(app, outcome) == FAILURE
+
+
+class Counts:
+    """An application that a middleware around it looks into."""
+
+    def __init__(self, app: object = None) -> None:
+        self.app = app
+        self.called = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.called += 1
+        raise ValueError
+
+
+class LooksWithin(Plain):
+    """A middleware that reads and writes what it is around, as one around static files may."""
+
+    app: Any
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.app.called += 1
+        assert copy.copy(self.app).called == 1
+        try:
+            await self.app(scope, receive, send)
+        except ValueError:
+            answer = f"{self.app.called} {self.app.app} {hasattr(self.app, 'other')}"
+            await PlainTextResponse(answer)(scope, receive, send)
+
+
+async def test_middleware_that_looks_into_what_it_is_around(outcome: Outcome) -> None:
+    """1.6, 1.8 All that it knows there is there, and what is raised within is a failure."""
+    counts = Counts("kept")
+    app = with_tasks(
+        Mount("/in", app=LooksWithin(counts)), middleware=[Middleware(Schedules, outcome)]
+    )
+    async with serve(app) as server:
+        assert (await server.request("/in/")).body == b"2 kept False"
+        assert await outcome.seen() == FAILURE
+    assert counts.called == 2
 
 
 async def takes_more(scope: Scope, receive: Receive, send: Send, more: object) -> None: ...

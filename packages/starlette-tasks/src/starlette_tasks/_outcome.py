@@ -92,9 +92,9 @@ def _watch_routes(app: Starlette) -> None:
 
 def _watch_within(outer: object, name: str) -> None:
     holder, name, app = innermost(outer, name, _ENDS)
-    if holder is not outer and app is not None and not isinstance(app, Starlette | RouteMiddleware):
-        with suppress(AttributeError):  # it may not be set
-            setattr(holder, name, RouteMiddleware(app))
+    if holder is not outer and app is not None and not isinstance(app, (Starlette, *_OURS)):
+        with suppress(Exception):  # it may not be set
+            setattr(holder, name, _Within(app))
     if isinstance(app, Router):
         _watch_within(app, "middleware_stack")
 
@@ -118,7 +118,27 @@ class RouteMiddleware:
             await serve_route(self.app, watched, receive, send)
 
 
-_ENDS: Final = (Starlette, Router, RouteMiddleware)
+class _Within:
+    """The same within middleware of others, which has here what it knows of what it is around."""
+
+    _route: RouteMiddleware
+
+    def __init__(self, app: ASGIApp) -> None:
+        vars(self)["_route"] = RouteMiddleware(app)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._route(scope, receive, send)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        route: RouteMiddleware = object.__getattribute__(self, "_route")  # a copy has none at first
+        return getattr(route.app, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(self._route.app, name, value)
+
+
+_OURS: Final = (RouteMiddleware, _Within)
+_ENDS: Final = (Starlette, Router, *_OURS)
 """What is not looked through for an innermost application."""
 
 
