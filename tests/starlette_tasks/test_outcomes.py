@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import copy
 import logging
+import pickle
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,7 +33,7 @@ from starlette.routing import BaseRoute, Host, Mount, Route, Router, WebSocketRo
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from starlette_tasks import TasksUninitializedError, add_tasks, current_tasks, get_tasks
-from starlette_tasks._outcome import HANDLERS  # noqa: PLC2701
+from starlette_tasks._handlers import HANDLERS  # noqa: PLC2701
 from starlette_tasks.testing import drain
 
 from tests.asgi.watching import FAILURE, SUCCESS, Outcome
@@ -388,7 +389,7 @@ async def test_a_mounted_middleware_asks_first(outcome: Outcome, log: list[str])
 async def test_what_handlers_are_in_the_scope() -> None:
     """1.6 What routes raise is looked up by a key of the scope; it is still there.
 
-    It is not documented. When this fails, look at `starlette_tasks._outcome`.
+    It is not documented. When this fails, look at `starlette_tasks._handlers`.
     """
     seen: list[Any] = []
 
@@ -529,6 +530,11 @@ async def test_the_scope_is_the_same_for_middleware() -> None:
         request.scope.update({"a": 1}, b=2)
         request.scope.update(iter([("c", 3)]))
         request.scope.update(d=4)
+        scope: Any = request.scope
+        scope |= {"a": 0}
+        scope |= iter([("a", 1)])
+        scope["gone"] = 1
+        assert scope.popitem() == ("gone", 1)
         assert [request.scope[key] for key in "abcd"] == [1, 2, 3, 4]
         return PlainTextResponse("ok")
 
@@ -539,6 +545,65 @@ async def test_the_scope_is_the_same_for_middleware() -> None:
         await server.request("/ada")
     written = {"a": 1, "b": 2, "c": 3, "d": 4, "gone": None, "popped": None}
     assert seen == [(endpoint, {"name": "ada"}, 3), written]
+
+
+COPIES: Mapping[str, Callable[[Any], Any]] = {
+    "dict": dict,
+    "method": lambda scope: scope.copy(),
+    "unpacked": lambda scope: {**scope},
+    "union": lambda scope: scope | {},
+    "union_within": lambda scope: {} | scope,
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda scope: pickle.loads(pickle.dumps(scope)),  # noqa: S301 - its own
+}
+
+
+@pytest.mark.parametrize("how", COPIES)
+async def test_a_copy_of_the_scope(how: str) -> None:
+    """1.8 It is a dict of its own, however it is made: what is written to it stays there."""
+    seen: list[Any] = []
+
+    async def look(request: Request, call_next: Any) -> Response:
+        response: Response = await call_next(request)
+        seen.append({key: request.scope.get(key) for key in ("path", "cleared", "more")})
+        return response
+
+    async def route(scope: Any, receive: Receive, send: Send) -> None:
+        kept = dict(scope)
+        scope["cleared"] = 1
+        scope.clear()  # what is there cannot be copied deeply
+        scope |= {"type": "http", "path": "/"}
+        copied: dict[str, Any] = COPIES[how](scope)
+        assert type(copied) is dict
+        copied.update({"path": "/in"}, more=1)
+        assert scope == {"type": "http", "path": "/"}
+        scope.update(kept)
+        await PlainTextResponse("ok")(scope, receive, send)
+
+    middleware = [Middleware(BaseHTTPMiddleware, dispatch=look)]
+    async with serve(with_tasks(Mount("/", app=route), middleware=middleware)) as server:
+        assert (await server.request("/")).body == b"ok"
+    assert seen == [{"path": "/", "cleared": None, "more": None}]
+
+
+async def test_a_handler_that_a_route_adds(outcome: Outcome) -> None:
+    """1.6 Where Starlette looks for handlers they may be set; those that are tell as others do."""
+
+    def answer(_: Request, error: Exception) -> Response:
+        return PlainTextResponse(str(error))
+
+    async def endpoint(request: Request) -> Response:
+        outcome.schedule(get_tasks(request))
+        handlers, _ = request.scope[HANDLERS]
+        handlers[ValueError] = handlers[KeyError] = answer
+        del handlers[KeyError]
+        assert KeyError not in handlers
+        raise ValueError("answered")
+
+    async with serve(with_tasks(Route("/", endpoint))) as server:
+        assert (await server.request("/")).body == b"answered"
+        assert await outcome.seen() == FAILURE
 
 
 # Middleware, around the application or within its routing, that answers what the route raises.

@@ -1,7 +1,8 @@
 """Background tasks for Starlette: `add_tasks` attaches them, `get_tasks` gives a route its own.
 
-The map: ``_outcome`` tells how a request ends, ``_layers`` looks through middleware, ``_attach``
-sets an application up, ``_access`` finds a request's scheduler. All else is tasks-core's,
+The map: ``_handlers`` are exception handlers, ``_layers`` looks through middleware and routes,
+``_outcome`` tells how a request ends, ``_attach`` sets an application up, ``_access`` finds a
+request's scheduler. All else is tasks-core's,
 re-exported here so that users import from one package.
 """
 

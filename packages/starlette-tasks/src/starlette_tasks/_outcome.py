@@ -4,33 +4,22 @@ Within the routing Starlette hands what was raised to one of the application's e
 which are wrapped while the middleware is built. Applications that are mounted have handlers and
 middleware of their own. They are found among the routes, or when they are called, as each puts
 itself into the scope first; then their middleware is built in the same way.
-
-What routes and mounts with middleware of their own raise is looked up among the handlers in the
-scope. That these are there is not documented, so what is read there only adds to the rest.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import suppress
-from functools import partial, wraps
-from inspect import iscoroutinefunction
-from typing import Any, Final, TypeAlias
+from functools import partial
+from typing import Any, Final, Self
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException, WebSocketException
 from starlette.middleware import Middleware
-from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import Router
 from tasks_core.asgi import ASGIApp, Receive, Scope, Send, serve_route, tell_failure
 
+from ._handlers import HANDLERS, telling_handlers, watched_handlers
 from ._layers import innermost, routes_of
-
-Handler: TypeAlias = Callable[[Any, Any], Any]
-
-HANDLERS: Final = "starlette.exception_handlers"
-"""Where a scope has the handlers of the application that is called."""
 
 _WATCHED: Final = "_starlette_tasks_watched"
 """The attribute of an application that is watched."""
@@ -156,56 +145,13 @@ class FailureMiddleware:
             raise
 
 
-def telling_handlers(own: Mapping[Any, Handler]) -> dict[Any, Handler]:
-    """Return an application's exception handlers, those that it has by default included.
-
-    Each first tells that the request has failed. What is raised as far as the handler of all
-    exceptions has left the routing.
-    """
-    default = ExceptionMiddleware(_nothing)
-    known: dict[Any, Handler] = {
-        HTTPException: default.http_exception,
-        WebSocketException: default.websocket_exception,
-        **own,
-    }
-    return {
-        key: handler if key in {500, Exception} else _telling(handler)
-        for key, handler in known.items()
-    }
-
-
-async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
-    """Do nothing."""
-
-
-def _telling(handler: Handler) -> Handler:
-    called = handler
-    while isinstance(called, partial):
-        called = called.func
-    if iscoroutinefunction(called) or iscoroutinefunction(type(called).__call__):
-
-        @wraps(handler)
-        async def tell_and_wait(connection: Any, error: Any) -> Any:  # noqa: ANN401
-            tell_failure(connection.scope, error)
-            return await handler(connection, error)
-
-        return tell_and_wait
-
-    @wraps(handler)
-    def tell(connection: Any, error: Any) -> Any:  # noqa: ANN401
-        tell_failure(connection.scope, error)
-        return handler(connection, error)
-
-    return tell
-
-
 class _WatchedScope(dict[str, Any]):
     """A scope as the routing sees it, which sees who is called with it, and with what handlers.
 
-    What is written there is written to the scope as middleware has it, too.
+    What is written there is written to the scope as middleware has it, too. A copy is a dict.
 
-    Each request has one, and writes to it several times. So nothing here goes through `super()` or
-    an `__init__`, each of which costs as much as all the rest of a method.
+    Each request has one, and writes to it several times. So nothing of that goes through `super()`
+    or an `__init__`, each of which costs as much as all the rest of a method.
     """
 
     __slots__ = ("outer",)
@@ -215,19 +161,23 @@ class _WatchedScope(dict[str, Any]):
 
     def __setitem__(self, key: str, value: Any) -> None:  # noqa: ANN401
         if key == HANDLERS:
-            value = _watched(value, self.outer)
+            value = watched_handlers(value, self.outer)
         else:
             self.outer[key] = value
             if key == "app" and isinstance(value, Starlette):  # before it builds its middleware
                 watch(value)
-        self |= {key: value}
+        _put(self, key, value)
 
     def update(self, other: Any = (), /, **values: Any) -> None:  # noqa: ANN401
         new: dict[str, Any] = other
         if values or not isinstance(other, dict):
             new = dict(other, **values)  # it may be an iterator
-        self |= new
+        _put_all(self, new)
         self.outer.update(new)
+
+    def __ior__(self, other: Any, /) -> Self:  # type: ignore[override, misc] # noqa: ANN401
+        self.update(other)
+        return self
 
     def setdefault(self, key: str, default: Any = None) -> Any:  # noqa: ANN401
         if key not in self:
@@ -242,40 +192,18 @@ class _WatchedScope(dict[str, Any]):
         self.outer.pop(key, None)
         return super().pop(key, *default)
 
+    def popitem(self) -> tuple[str, Any]:
+        key, value = super().popitem()
+        self.outer.pop(key, None)
+        return key, value
 
-def _watched(handlers: Any, scope: Scope) -> Any:  # noqa: ANN401 - they are not documented
-    match handlers:
-        case (by_type, by_status):
-            # Where there are none by status, all are looked for by type.
-            return _Handlers(by_type, scope), by_status and _Handlers(by_status, scope)
-        case _:
-            return handlers
+    def clear(self) -> None:
+        super().clear()
+        self.outer.clear()
+
+    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
+        return dict, (dict(self),)  # how it is copied, deeply too, and pickled
 
 
-class _Handlers(Mapping[Any, Handler]):
-    """Exception handlers, among which one is looked for when something was raised."""
-
-    __slots__ = ("_handlers", "_scope")
-
-    def __init__(self, handlers: Mapping[Any, Handler], scope: Scope) -> None:
-        self._handlers = handlers
-        self._scope = scope
-
-    def __getitem__(self, key: Any) -> Handler:  # noqa: ANN401
-        self._tell()
-        return self._handlers[key]
-
-    def __contains__(self, key: object) -> bool:
-        self._tell()
-        return key in self._handlers
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._handlers)
-
-    def __len__(self) -> int:
-        return len(self._handlers)
-
-    def _tell(self) -> None:
-        error = sys.exception()
-        if error is not None:
-            tell_failure(self._scope, error)
+_put: Final = dict[str, Any].__setitem__
+_put_all: Final = dict[str, Any].update
