@@ -922,6 +922,26 @@ async def test_what_is_made_when_it_is_asked_for(kind: type[PlainTextResponse]) 
             assert (await server.request(path)).body == b"here"
 
 
+async def test_an_application_of_litestar() -> None:
+    """1.8 It may be mounted, with middleware between or none, and its requests have their tasks."""
+    litestar: Any = pytest.importorskip("litestar")
+    ran = anyio.Event()
+
+    async def answer() -> str:
+        current_tasks().after_response.schedule(ran.set)
+        return "here"
+
+    def inner() -> ASGIApp:
+        made: ASGIApp = litestar.Litestar([litestar.get("/")(answer)])
+        return made
+
+    app = with_tasks(Mount("/in", app=inner()), Mount("/around", app=Plain(inner())))
+    async with drain(), serve(app) as server:
+        for path in ("/in/", "/around/"):
+            assert (await server.request(path)).body == b"here"
+    assert ran.is_set()
+
+
 class Routed(PlainTextResponse):
     """Of another framework, which has something else under the name ``routes``."""
 
