@@ -13,6 +13,7 @@ import pytest
 from anyio import Event, to_thread
 from tasks_core import (
     MountedSettingsError,
+    Phase,
     RunnerClosedError,
     TaskConfig,
     TaskRunner,
@@ -32,6 +33,7 @@ from tasks_core.asgi import (
     TasksMiddleware,
     get_scheduler,
 )
+from tasks_core.testing import drain
 
 from tests.conformance.driver import serve
 from tests.tasks_core.stage import GUARD, SomeError, logged, over
@@ -593,6 +595,53 @@ async def test_settings_that_a_mounted_application_cannot_have() -> None:
         exchange = await server.request()
     assert isinstance(exchange.error, MountedSettingsError)
     assert str(exchange.error).startswith("grace_period, history cannot apply")
+
+
+# Each of a scheduler's public names, with what it is called with.
+PUBLIC: dict[str, tuple[Any, ...] | None] = {
+    "after_response": None,
+    "after_route": None,
+    "begun": (),
+    "cancel": ("nobody's",),
+    "config": None,
+    "fail": (),
+    "follow": ("nobody's",),
+    "get": ("nobody's",),
+    "periodic": None,
+    "reach": (Phase.AFTER_ROUTE,),
+    "registry": None,
+    "schedule": (len, "four"),
+    "settle": (),
+    "status": ("nobody's",),
+    "task": (),
+}
+
+
+async def test_all_of_a_scheduler_works_in_a_mounted_application() -> None:
+    """2.7 What it has there is a view of the request's scheduler, with all that this has."""
+    used: set[str] = set()
+
+    async def inner(scope: Scope, receive: Receive, send: Send) -> None:
+        tasks = get_scheduler(scope)
+        for name in (one for one in dir(TasksScheduler) if not one.startswith("_")):
+            attribute, args = getattr(tasks, name), PUBLIC[name]
+            result = attribute if args is None else attribute(*args)
+            if isinstance(result, Awaitable):
+                await result
+            used.add(name)
+        with tasks as entered:
+            assert entered is tasks
+        await answer(send)
+
+    async def outer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        await mounted(scope, receive, send)
+
+    mounted = TasksMiddleware(inner, config=TaskConfig(name="inner"))
+    async with drain(), serve(TasksMiddleware(outer)) as server:
+        assert (await server.request()).error is None
+    assert used == set(PUBLIC)
 
 
 async def answer_all(scope: Scope, receive: Receive, send: Send) -> None:

@@ -43,6 +43,10 @@ class LayeredScheduler(TasksScheduler):
         """Wait until what was started has run its first step."""
         await self._request.begun()
 
+    async def settle(self) -> None:
+        """Wait for the request's tasks where a test asks for that."""
+        await self._request.settle()
+
     def _schedule(  # noqa: PLR0913, PLR0917 - what `schedule` is given, and how; by name it is dearer
         self,
         func: Callable[..., Any],
