@@ -597,6 +597,146 @@ async def test_settings_that_a_mounted_application_cannot_have() -> None:
     assert str(exchange.error).startswith("grace_period, history cannot apply")
 
 
+def same(path: str) -> str:
+    return path
+
+
+def beginning_taken_away(path: str) -> str:
+    return path.removeprefix("/shop")
+
+
+def as_litestar_has_it(path: str) -> str:
+    return path.removeprefix("/shop").rstrip("/") + "/"
+
+
+each_mount = pytest.mark.parametrize("left", [same, beginning_taken_away, as_litestar_has_it])
+each_path = pytest.mark.parametrize("path", ["/", "/shop", "/shop/", "/shop/cart"])
+
+
+@each_path
+@each_mount
+async def test_a_mounted_application_whose_lifespan_runs_too(
+    left: Callable[[str], str], path: str
+) -> None:
+    """2.7, 3.3 Whoever runs its lifespan: a request has one scheduler, and its config is a layer.
+
+    The outer application fails after the route, and tasks of the mounted one see that (1.3, 1.6).
+    """
+    log: list[str] = []
+    configs: list[TaskConfig] = []
+
+    async def inner(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        tasks = get_scheduler(scope)
+        assert tasks is current_tasks()
+        configs.append(tasks.config)
+        tasks.after_response.schedule(log.append, "succeeded")
+        tasks.after_response.task(run_on="failure").schedule(log.append, "failed")
+        await answer(send)
+
+    async def outer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        tasks = get_scheduler(scope)
+        for _ in range(2):  # a middleware may try again
+            await mounted({**scope, "path": left(scope["path"])}, receive, send)
+        assert tasks is current_tasks()
+        assert len(tasks.after_response.scheduled) == 4
+        log.append("the commit fails")
+        raise SomeError
+
+    mounted = TasksMiddleware(inner, config=TaskConfig(name="inner"))
+    app = TasksMiddleware(outer, config=TaskConfig(name="outer", shield=True))
+    async with serve(mounted, state=False), serve(app) as server:
+        await server.request(path)
+    assert configs == [TaskConfig(name="inner", shield=True)] * 2
+    assert log == ["the commit fails", "failed", "failed"]
+
+
+async def test_settings_that_it_cannot_have_with_a_lifespan_that_runs_too() -> None:
+    """3.3 They are refused all the same: requests have the outer one's runner."""
+    app, got = application(stays)
+    inner = TasksMiddleware(app, shutdown_timeout=1.0)
+
+    async def outer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        await inner(scope, receive, send)
+
+    async with serve(inner), serve(TasksMiddleware(outer)) as server:
+        exchange = await server.request()
+    assert isinstance(exchange.error, MountedSettingsError)
+    assert not got
+
+
+def copied(scope: Scope, path: str) -> Scope:
+    return {**scope, "path": path}
+
+
+def fresh(scope: Scope, path: str) -> Scope:
+    return {"type": "http", "path": path}
+
+
+@pytest.mark.parametrize("path", ["/part", "/batches", "/a/batch", "/batch/a"])
+@pytest.mark.parametrize("made", [copied, fresh])
+async def test_a_request_to_another_application_within_one(
+    made: Callable[[Scope, str], Scope], path: str
+) -> None:
+    """1.6 What a route calls with another path is no mounted application: it has its own tasks."""
+    log: list[str] = []
+
+    async def part(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        current_tasks().after_response.schedule(log.append, "part succeeded")
+        current_tasks().after_response.task(run_on="failure").schedule(log.append, "part failed")
+        raise SomeError
+
+    async def batch(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        current_tasks().after_response.schedule(log.append, "batch succeeded")
+        with pytest.raises(SomeError):
+            await other(made(scope, path), receive, send)
+        log.append("batch goes on")
+        assert current_tasks() is get_scheduler(scope)
+        await answer(send)
+
+    other = TasksMiddleware(part)
+    async with serve(other, state=False), serve(TasksMiddleware(batch)) as server:
+        await server.request("/batch")
+    assert sorted(log) == ["batch goes on", "batch succeeded", "part failed"]
+
+
+async def test_a_mounted_application_that_calls_itself() -> None:
+    """1.6 That is a request of its own, also with the same path, where its lifespan runs too."""
+    names: list[str] = []
+
+    async def inner(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        tasks = current_tasks()
+        if scope["method"] == "GET":
+            await mounted({**scope, "method": "HEAD"}, receive, send)
+            assert tasks is current_tasks() is get_scheduler(scope)
+        names.append(repr(tasks.config.shield))
+        tasks.fail()
+
+    async def outer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        await mounted(scope, receive, send)
+        assert "failed=True" in repr(current_tasks())
+        await answer(send)
+
+    mounted = TasksMiddleware(inner)
+    app = TasksMiddleware(outer, config=TaskConfig(shield=True))
+    async with serve(mounted, state=False), serve(app) as server:
+        await server.request()
+    assert names == ["None", "True"]
+
+
 # Each of a scheduler's public names, with what it is called with.
 PUBLIC: dict[str, tuple[Any, ...] | None] = {
     "after_response": None,

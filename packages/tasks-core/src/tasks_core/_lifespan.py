@@ -53,7 +53,8 @@ class ApplicationTasks:
         # changed.
         self._runners: tuple[TaskRunner, ...] = ()
         self._changing = Lock()
-        self._key = f"tasks_core.runner-{token_hex(4)}"  # in the state of a lifespan
+        # In a lifespan's state, its runner; in a scope, the scheduler over which this is a layer.
+        self._key = f"tasks_core.runner-{token_hex(4)}"
         self._missing = Missing.STARTED  # why there is no runner, while there is none
 
     @asynccontextmanager
@@ -164,13 +165,12 @@ class ApplicationTasks:
             MountedSettingsError: It is mounted in another application with tasks, and has settings
                 that are a runner's.
         """
-        runner = self.find(scope)
-        if runner is None:
-            outer = scope.get(KEY)
+        runner, outer = self.find(scope), scope.get(KEY)
+        if outer is not None and (runner is None or self._is_within(outer, scope)):
             if isinstance(outer, TasksScheduler):
-                return _serve_layer(app, scope, receive, send, outer, self.check_layer())
-            if outer is not None:  # an application further out has said why
-                return app(scope, receive, send)
+                return self._serve_layer(app, scope, receive, send, outer, self.check_layer())
+            return app(scope, receive, send)  # an application further out has said why
+        if runner is None:
             missing = Missing.MOUNTED if mounted else self._missing
             return _serve_without(app, scope, receive, send, missing)
         try:
@@ -193,6 +193,38 @@ class ApplicationTasks:
         return self._settings.get("config") or TaskConfig()
 
     async def live(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    def _is_within(self, outer: TasksScheduler | Missing, scope: Scope) -> bool:
+        """Whether another application serves this very request, and has this one mounted.
+
+        A mount leaves the path, or takes its beginning away. What else is called with a scope of
+        another request is a request of its own, and so is what this application itself calls.
+        """
+        if not isinstance(outer, TasksScheduler) or outer._runner in self._runners:
+            return False
+        if scope.get(self._key) is outer:
+            return False
+        return outer._path.rstrip("/").endswith(scope["path"].rstrip("/"))
+
+    async def _serve_layer(  # noqa: PLR0913, PLR0917 - an ASGI call and what it is to know
+        self,
+        app: ASGIApp,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        request: TasksScheduler,
+        config: TaskConfig,
+    ) -> None:
+        """Serve a request further out, with a layer of settings over its own."""
+        outer, before = scope.get(LAYER), scope.get(self._key)
+        scope[LAYER] = layered = LayeredScheduler(outer or request, config)
+        scope[self._key] = request
+        token = current.set(layered)
+        try:
+            await app(scope, receive, send)
+        finally:
+            scope[LAYER], scope[self._key] = outer, before
+            current.reset(token)
+
         """Serve the application's lifespan, with a runner around it.
 
         Args:
@@ -206,25 +238,6 @@ class ApplicationTasks:
         """
         async with self.run(scope.get("state")) as runner:
             await _Messages(self, runner, receive, send).serve(app, scope)
-
-
-async def _serve_layer(  # noqa: PLR0913, PLR0917 - an ASGI call and what it is to know
-    app: ASGIApp,
-    scope: Scope,
-    receive: Receive,
-    send: Send,
-    request: TasksScheduler,
-    config: TaskConfig,
-) -> None:
-    """Serve a request further out, with a layer of settings over its own."""
-    outer = scope.get(LAYER)
-    scope[LAYER] = layered = LayeredScheduler(outer or request, config)
-    token = current.set(layered)
-    try:
-        await app(scope, receive, send)
-    finally:
-        scope[LAYER] = outer
-        current.reset(token)
 
 
 async def _serve_without(

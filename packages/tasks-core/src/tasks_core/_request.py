@@ -90,6 +90,7 @@ async def serve(  # noqa: PLR0913, PLR0917 - an ASGI call and what it is to know
     token = current.set(scheduler)
     scheduler._open += 1
     scheduler._disconnects = disconnects
+    scheduler._path = scope.get("path", "")
     try:
         await app(scope, heard, watched_send)
     except BaseException as error:

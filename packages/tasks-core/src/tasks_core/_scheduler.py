@@ -78,6 +78,7 @@ class TasksScheduler(Scheduler):
         "_open",
         "_outers",
         "_outside",
+        "_path",
         "_phase",
         "_room",
         "_routed",
@@ -91,6 +92,8 @@ class TasksScheduler(Scheduler):
 
     # Once it was entered, what was current before; empty again when it is left.
     _outers: tuple[Token[TasksScheduler | Missing], ...]
+    # Once it is served as an ASGI request, that one's path, as it was further out.
+    _path: str
 
     def __init__(self, runner: TaskRunner, config: TaskConfig | None = None) -> None:
         """Make a scheduler, before the first phase."""
