@@ -911,6 +911,42 @@ async def test_settings_that_are_not_set() -> None:
         assert (await server.request("/in/")).status == 200
 
 
+@each_mount
+async def test_a_mounted_application_whose_lifespan_runs_too(put: Any) -> None:
+    """2.7, 3.3 Its requests are the outer one's all the same: one scheduler, one outcome (1.6).
+
+    A lifespan that runs that of another application has its own tasks before and after it.
+    """
+    outcome, config = Outcome(), TaskConfig(name="inner")
+    named: list[str] = []
+
+    async def endpoint(request: Request) -> Response:
+        outcome.schedule(get_tasks(request))
+        assert get_tasks(request).config.name == "inner"
+        return PlainTextResponse("ok")
+
+    @asynccontextmanager
+    async def live(app: Starlette) -> AsyncGenerator[None]:
+        async with inner.router.lifespan_context(inner):
+            named.append(current_tasks().schedule(nothing).name)
+            yield
+
+    async def commit(request: Request, call_next: Any) -> Response:
+        await call_next(request)
+        await outcome.made[0].wait()
+        raise ConnectionResetError
+
+    inner = Starlette(routes=[Route("/", endpoint)])
+    app = Starlette(lifespan=live, middleware=[Middleware(BaseHTTPMiddleware, dispatch=commit)])
+    add_tasks(inner, config=config)
+    add_tasks(app, config=TaskConfig(name="outer"))
+    put(app, "/in", inner)
+    async with serve(app) as server:
+        await server.request("/in/")
+        assert await outcome.seen() == ["success", "failure"]
+    assert named == ["outer"]
+
+
 # Several applications of one lifespan.
 
 

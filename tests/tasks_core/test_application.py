@@ -737,6 +737,43 @@ async def test_a_mounted_application_that_calls_itself() -> None:
     assert names == ["None", "True"]
 
 
+async def test_a_lifespan_within_another_ones() -> None:
+    """2.7 Code of an application's lifespan has its own tasks, whatever lifespans it runs."""
+    tasks, mounted = ApplicationTasks(), ApplicationTasks()
+    async with tasks.run() as runner:
+        async with mounted.run() as inner:
+            assert current_tasks()._runner is inner
+            assert mounted.running_here() is inner
+            assert tasks.running_here() is runner
+            mounted.started()
+            assert current_tasks()._runner is runner
+            assert mounted.running_here() is inner
+        with TasksScheduler(inner):
+            assert tasks.running_here() is runner
+        assert mounted.running_here() is None
+        assert current_tasks()._runner is runner
+        tasks.started()
+        assert current_tasks()._runner is runner
+
+
+async def test_a_lifespan_by_messages_within_another_ones() -> None:
+    """2.7 Its own code has its own tasks to its end, in whatever context it was begun."""
+    runners: list[TaskRunner] = []
+
+    async def live(receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        runners.append(current_tasks()._runner)
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    app, _ = application(live)
+    tasks = ApplicationTasks()
+    async with tasks.run() as runner, serve(TasksMiddleware(app)):
+        assert current_tasks()._runner is runner
+    assert runner not in runners
+
+
 # Each of a scheduler's public names, with what it is called with.
 PUBLIC: dict[str, tuple[Any, ...] | None] = {
     "after_response": None,

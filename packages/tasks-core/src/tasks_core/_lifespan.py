@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from secrets import token_hex
 from threading import Lock
 from traceback import format_exc
@@ -30,6 +31,11 @@ REFUSALS: Final = (
 )
 """What applications without a lifespan raise when they are offered one: those that take it for a
 request; the last but one, as it has no scheduler."""
+
+_lifespans: ContextVar[tuple[tuple[TaskRunner, TasksScheduler | Missing | None], ...]] = ContextVar(
+    "tasks_core.lifespans", default=()
+)
+"""The runners within whose `run` this code is called, each with what was current around it."""
 
 
 class ApplicationTasks:
@@ -72,6 +78,7 @@ class ApplicationTasks:
         runner = TaskRunner(**self._settings)
         runner._holds_clocks = True
         async with runner:
+            token = _lifespans.set((*_lifespans.get(), (runner, current.get(None))))
             with self._changing:
                 self._runners = (*self._runners, runner)
             if state is not None:
@@ -84,13 +91,13 @@ class ApplicationTasks:
             finally:
                 with self._changing:
                     self._runners = tuple(one for one in self._runners if one is not runner)
+                with suppress(ValueError):  # a generator may be closed in another context
+                    _lifespans.reset(token)
 
     def running_here(self) -> TaskRunner | None:
         """Return the runner within whose `run` the caller was called, if it was within one."""
-        tasks = current.get(None)
-        if isinstance(tasks, TasksScheduler) and tasks._runner in self._runners:
-            return tasks._runner
-        return None
+        here = (one for one, _ in reversed(_lifespans.get()) if one in self._runners)
+        return next(here, None)
 
     def get_here(self, layers: Callable[[], TaskConfig | None]) -> TasksScheduler:
         """Return the tasks of the request that is being served here, by this application.
@@ -115,13 +122,20 @@ class ApplicationTasks:
     def started(self) -> None:
         """Note that a lifespan has started: it can end from now on, no longer fail to start.
 
-        From now on its periodic tasks run, too: before, what they use need not be there.
+        From now on its periodic tasks run, too: before, what they use need not be there. Where
+        another application's code has run the lifespan, that code has its own tasks again.
         """
-        self._missing = Missing.ENDED
         here = self.running_here()
         for runner in self._runners if here is None else (here,):
-            if runner._released is not None:
-                runner._released.set()
+            self._release(runner)
+        outer = next((outer for one, outer in _lifespans.get() if one is here), None)
+        if outer is not None:
+            current.set(outer)
+
+    def _release(self, runner: TaskRunner) -> None:
+        self._missing = Missing.ENDED
+        if runner._released is not None:
+            runner._released.set()
 
     def find(self, scope: Scope) -> TaskRunner | None:
         """Return the runner for a request, if a lifespan runs.
@@ -179,20 +193,6 @@ class ApplicationTasks:
             return _serve_without(app, scope, receive, send, error.missing)
         return serve(app, scope, receive, send, scheduler, disconnects)
 
-    def check_layer(self) -> TaskConfig:
-        """Return the settings as a mounted application's layer (contract 3.3).
-
-        Raises:
-            MountedSettingsError: Some are a runner's.
-        """
-        wrong = [
-            name for name, value in self._settings.items() if name != "config" and value is not None
-        ]
-        if wrong:
-            raise MountedSettingsError(wrong)
-        return self._settings.get("config") or TaskConfig()
-
-    async def live(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     def _is_within(self, outer: TasksScheduler | Missing, scope: Scope) -> bool:
         """Whether another application serves this very request, and has this one mounted.
 
@@ -225,6 +225,20 @@ class ApplicationTasks:
             scope[LAYER], scope[self._key] = outer, before
             current.reset(token)
 
+    def check_layer(self) -> TaskConfig:
+        """Return the settings as a mounted application's layer (contract 3.3).
+
+        Raises:
+            MountedSettingsError: Some are a runner's.
+        """
+        wrong = [
+            name for name, value in self._settings.items() if name != "config" and value is not None
+        ]
+        if wrong:
+            raise MountedSettingsError(wrong)
+        return self._settings.get("config") or TaskConfig()
+
+    async def live(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the application's lifespan, with a runner around it.
 
         Args:
@@ -278,7 +292,7 @@ class _Messages:
         self._spoken = True
         if message["type"] == "lifespan.startup.complete":
             self._started = True
-            self._tasks.started()
+            self._tasks._release(self._runner)
         elif message["type"] == "lifespan.startup.failed":  # some servers exit with that
             with CancelScope(shield=True):
                 await self._runner.drain()
