@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import inspect
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
@@ -733,6 +734,78 @@ async def test_something_around_the_handler_of_the_application() -> None:
         async with serve(app) as server:
             watch.log.clear()
             assert await watch.request(server) == IN_ORDER
+
+
+async def forward(app: Any, scope: Any, receive: Any, send: Any) -> None:
+    await app(scope, receive, send)
+
+
+class Around:
+    """An ASGI application around another one."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.app(scope, receive, send)
+
+
+@pytest.mark.parametrize("around", [Around, partial(partial, forward)])
+async def test_something_around_an_application_that_has_not_started(around: Any) -> None:
+    """2.7 Whatever it is: tasks are around it."""
+    watch = Watch()
+
+    @get("/")
+    async def handler(tasks: Tasks) -> None:
+        watch.schedule(tasks)
+
+    app = application(handler)
+    app.asgi_handler = around(app.asgi_handler)
+    for _ in range(2):
+        async with serve(app) as server:
+            watch.log.clear()
+            assert await watch.request(server) == IN_ORDER
+
+
+async def test_something_around_an_application_that_starts_again() -> None:
+    """5.7 Nothing of ours is added with each start, whatever was put around it since."""
+    depths: list[int] = []
+    made: list[TasksScheduler] = []
+
+    async def hear(*_: Any) -> None: ...
+
+    def wrap(app: Any) -> None:
+        if not isinstance(app.asgi_handler, Around):
+            app.asgi_handler = Around(app.asgi_handler)
+
+    @get("/")
+    async def handler(tasks: Tasks) -> None:
+        depths.append(len(inspect.stack(0)))
+        made.append(tasks)
+
+    app = application(handler, on_startup=[wrap], before_send=[hear], after_exception=[hear])
+    for _ in range(3):
+        async with serve(app) as server:
+            await server.request()
+        depths += [len(app.before_send), len(app.after_exception), len(app.on_startup)]
+    assert depths[:4] == depths[4:8] == depths[8:]
+    assert depths[1:4] == [1, 2, 2]
+    assert len({id(tasks.registry) for tasks in made}) == 3
+
+
+async def test_what_is_around_an_application_is_taken_away() -> None:
+    """2.7 With the next start tasks are around it again."""
+
+    @get("/")
+    async def handler() -> int:
+        return await current_tasks().schedule(len, "four").wait()
+
+    app = application(handler)
+    original = app.asgi_handler
+    for _ in range(2):
+        async with serve(app) as server:
+            assert (await server.request()).body == b"4"
+        app.asgi_handler = original
 
 
 # What is kept.

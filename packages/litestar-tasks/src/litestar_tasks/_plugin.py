@@ -102,6 +102,8 @@ class _Attached:
         # A handler's layers do not change. The cache is the application's: it ends with it.
         self._merge = cache(merge_layers)
         self._app_config = app_config
+        # What tasks were put around, once they were.
+        self._within: object = None
         self._drained: WeakSet[TaskRunner] = WeakSet()
         app_config.dependencies[NAME] = ProvideTasks(self._get_tasks, sync_to_thread=False)
         app_config.lifespan.insert(0, self._run)  # pyright: ignore[reportUnknownMemberType]
@@ -110,12 +112,7 @@ class _Attached:
     @asynccontextmanager
     async def _run(self, app: Litestar) -> AsyncGenerator[None, None]:
         """Run a runner around the whole lifespan: entered before all else (contract 5.1)."""
-        if not isinstance(app.asgi_handler, partial):
-            app.asgi_handler = partial(self._serve, app.asgi_handler)
-            # Once more, as plugins after this one may have added hooks, or put other lists there.
-            hooks = cast("list[Any]", app.after_exception)  # pyright: ignore[reportUnknownMemberType]
-            hooks[:] = [_tell, *(hook for hook in hooks if hook is not _tell)]
-            app.before_send = [_telling(hook) for hook in app.before_send]
+        self._put_around(app)
         # Entered after each manager, so left before each: tasks end before anything is torn down,
         # also where a later one fails. It is put there now because plugins after this one may have
         # added managers, or another list.
@@ -125,6 +122,19 @@ class _Attached:
         managers[later:] = [self._drain, *(it for one in others for it in (one, self._drain))]
         async with self._tasks.run():
             yield
+
+    def _put_around(self, app: Litestar) -> None:
+        """Put tasks around all of an application, and hooks among its own, where they are not yet.
+
+        Now, as plugins after this one may have added hooks, or put other lists there.
+        """
+        # Once, whatever was put around that since; unless somebody has taken it away again.
+        if self._within is None or self._within is app.asgi_handler:
+            self._within = app.asgi_handler
+            app.asgi_handler = partial(self._serve, app.asgi_handler)
+        hooks = cast("list[Any]", app.after_exception)  # pyright: ignore[reportUnknownMemberType]
+        hooks[:] = [_tell, *(hook for hook in hooks if hook is not _tell)]
+        app.before_send = [_Telling.of(hook) for hook in app.before_send]
 
     @asynccontextmanager
     async def _drain(self, _: Litestar) -> AsyncGenerator[None, None]:
@@ -169,17 +179,22 @@ def _around_route(app: Any) -> ASGIApp:  # noqa: ANN401 - as above
     return serve
 
 
-def _telling(hook: Any) -> Any:  # noqa: ANN401 - as above
-    """Tell what a ``before_send`` hook raises: nothing else says that it was not the server."""
+class _Telling:
+    """Tells what a ``before_send`` hook raises: nothing else says that it was not the server."""
 
-    async def call(message: Any, scope: Any) -> None:  # noqa: ANN401
+    def __init__(self, hook: Any) -> None:  # noqa: ANN401 - as above
+        self._hook = hook
+
+    @classmethod
+    def of(cls, hook: Any) -> Any:  # noqa: ANN401
+        return hook if isinstance(hook, cls) else cls(hook)
+
+    async def __call__(self, message: Any, scope: Any) -> None:  # noqa: ANN401
         try:
-            await hook(message, scope)
+            await self._hook(message, scope)
         except BaseException as error:
             tell_failure(scope, error)
             raise
-
-    return call
 
 
 async def _tell(error: Exception, scope: Any) -> None:  # noqa: ANN401
