@@ -6,6 +6,8 @@ from typing import Any, cast
 import anyio
 import pytest
 from litestar import Litestar, post
+from litestar.config.app import AppConfig
+from litestar.plugins import InitPlugin
 from litestar.testing import TestClient
 from litestar_tasks import (
     Every,
@@ -16,7 +18,7 @@ from litestar_tasks import (
 )
 from tasks_core.asgi import ASGIApp
 
-from tests.conformance.driver import serve
+from tests.conformance.driver import GUARD, serve
 
 pytestmark = pytest.mark.anyio
 
@@ -71,6 +73,40 @@ async def test_runs_wait_for_start_up_hooks() -> None:
     async with serve(application(plugins=[plugin], on_startup=[open_pool])):
         await ran.wait()
     assert log == ["opened", "run"]
+
+
+class Replaces(InitPlugin):
+    """A plugin that puts another list in the place of the application's start-up hooks."""
+
+    def __init__(self, *hooks: Any) -> None:
+        self._hooks = hooks
+
+    def on_app_init(self, app_config: AppConfig) -> AppConfig:
+        app_config.on_startup = [*self._hooks]
+        return app_config
+
+
+async def test_runs_where_a_later_plugin_replaces_the_hooks() -> None:
+    """10.1 They run all the same, with each start, after the hooks that are there."""
+    log: list[str] = []
+    runs: list[anyio.Event] = []
+
+    async def run() -> None:
+        log.append("run")
+        runs[-1].set()
+
+    async def open_pool() -> None:
+        await anyio.wait_all_tasks_blocked()
+        log.append("opened")
+
+    plugin = TasksPlugin(periodic=[Periodic(run, Soon())])
+    app = application(plugins=[plugin, Replaces(open_pool)])
+    for _ in range(2):
+        runs.append(anyio.Event())
+        with anyio.fail_after(GUARD):
+            async with serve(app):
+                await runs[-1].wait()
+    assert log == ["opened", "run"] * 2
 
 
 def test_what_is_none_is_refused() -> None:

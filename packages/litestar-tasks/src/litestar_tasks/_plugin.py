@@ -135,6 +135,7 @@ class _Attached:
         hooks = cast("list[Any]", app.after_exception)  # pyright: ignore[reportUnknownMemberType]
         hooks[:] = [_tell, *(hook for hook in hooks if hook is not _tell)]
         app.before_send = [_Telling.of(hook) for hook in app.before_send]
+        app.on_startup = [*(hook for hook in app.on_startup if hook != self._check), self._check]
 
     @asynccontextmanager
     async def _drain(self, _: Litestar) -> AsyncGenerator[None, None]:
