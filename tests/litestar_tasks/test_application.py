@@ -33,6 +33,7 @@ from litestar_tasks import (
     current_tasks,
 )
 from litestar_tasks.testing import drain
+from tasks_core import TaskRunner
 
 from tests.asgi.around import dispatching, say
 from tests.asgi.pairs import in_pairs
@@ -806,6 +807,96 @@ async def test_what_is_around_an_application_is_taken_away() -> None:
         async with serve(app) as server:
             assert (await server.request()).body == b"4"
         app.asgi_handler = original
+
+
+# An application whose lifespan runs that of another one.
+
+
+@pytest.mark.parametrize("how", ["manager", "hook", "own"])
+async def test_a_lifespan_within_another_ones(how: str) -> None:
+    """2.7, 5.1 The outer one's code has its own tasks after that, and they end before it closes."""
+    resource = Resource()
+    until = Until(resource)
+    inner = application()
+    runner = TaskRunner()
+
+    @asynccontextmanager
+    async def manager(app: Any) -> AsyncGenerator[None, None]:
+        async with inner.lifespan():
+            yield
+
+    @asynccontextmanager
+    async def own(app: Any) -> AsyncGenerator[None, None]:
+        async with runner:
+            with TasksScheduler(runner):
+                yield
+
+    async def hook() -> None:
+        async with inner.lifespan():
+            pass
+
+    @asynccontextmanager
+    async def last(app: Any) -> AsyncGenerator[None, None]:
+        async with resource.opened(app):
+            yield
+
+    @get("/")
+    async def handler(tasks: Tasks) -> None:
+        tasks.schedule(until.unshielded)
+        tasks.task(shield=True).schedule(until.shielded)
+        names.append(tasks.config.name)
+
+    def named() -> None:
+        names.append(current_tasks().config.name)
+
+    names: list[str | None] = []
+    managers: dict[str, list[Any]] = {"manager": [manager, last], "own": [own, last]}
+    app = application(
+        handler,
+        plugins=[TasksPlugin(config=TaskConfig(name="outer"))],
+        lifespan=managers.get(how, [last]),
+        on_startup=[hook, named] if how == "hook" else [named],
+    )
+    async with serve(app) as server:
+        await server.request()
+    assert names == [None if how == "own" else "outer", "outer"]
+    assert resource.log == ["opened", "cancelled", "used", "closed"]
+
+
+async def test_a_mounted_application_whose_lifespan_runs_too() -> None:
+    """1.6, 2.7, 3.3 Its requests are the outer one's: one scheduler, one outcome, its settings."""
+    outer, own = Outcome(), Outcome()
+    configs: list[TaskConfig] = []
+
+    @get("/", opt={"tasks": TaskConfig(shield=True)})
+    async def handler(tasks: Tasks) -> None:
+        own.schedule(tasks)
+        configs.append(tasks.task(run_on="always").schedule(nothing).config)
+        raise HTTPException(status_code=409)
+
+    inner = application(handler, plugins=[TasksPlugin(config=TaskConfig(name="inner"))])
+
+    @asgi("/inner", is_mount=True, copy_scope=True)
+    async def mounted(scope: Any, receive: Any, send: Any) -> None:
+        await inner(scope, receive, send)
+
+    def around(app: Any) -> Any:
+        async def call(scope: Any, receive: Any, send: Any) -> None:
+            outer.schedule(current_tasks())
+            await app(scope, receive, send)
+
+        return call
+
+    @asynccontextmanager
+    async def live(app: Any) -> AsyncGenerator[None, None]:
+        async with inner.lifespan():
+            yield
+
+    app = application(mounted, middleware=[around], lifespan=[live])
+    async with serve(app) as server:
+        assert (await server.request("/inner")).status == 409
+        assert await outer.seen() == await own.seen() == FAILURE
+    assert configs == [TaskConfig(name="inner", shield=True, run_on="always")]
 
 
 # What is kept.
