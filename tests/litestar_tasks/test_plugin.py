@@ -343,6 +343,20 @@ def test_client_that_runs_no_lifespan() -> None:
     assert "with TestClient" in response.text
 
 
+def test_client_that_runs_no_lifespan_and_current_tasks() -> None:
+    """2.7, 5.6 A handler that asks `current_tasks` is told of that as well."""
+
+    @get("/")
+    async def handler() -> str:
+        with pytest.raises(TasksUninitializedError) as raised:
+            current_tasks()
+        return str(raised.value)
+
+    text = TestClient(application(handler)).get("/").text
+    assert "its lifespan has not run" in text
+    assert "with TestClient(app)" in text
+
+
 async def test_after_the_lifespan() -> None:
     """5.6 A request after the lifespan finds no runner."""
     states: list[type[Exception] | None] = []

@@ -19,7 +19,8 @@ class Missing(Enum):
         "tells. Pass `tasks` on to it; or, if it has a thread of its own, start that with "
         "the context of its caller: Thread(target=contextvars.copy_context().run, args=(f, ...)). "
         "If a request did call it, tasks were not added to its application: add_tasks(app), or "
-        "plugins=[TasksPlugin()] in Litestar, whose lifespan must run as well."
+        "plugins=[TasksPlugin()] in Litestar; or, in Litestar, its lifespan has not run: in a test "
+        "write `with TestClient(app) as client:`."
     )
     ADDED = (
         "No tasks were added to the application that serves this request: call add_tasks(app) "
