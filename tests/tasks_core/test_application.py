@@ -413,6 +413,41 @@ async def test_the_lifespan_has_ended() -> None:
         got.clear()
 
 
+async def test_the_lifespan_has_crashed() -> None:
+    """5.6 It had started, and raises while the server goes on: the error says that too."""
+    crash, crashed = Event(), Event()
+    errors: list[Exception] = []
+
+    async def live(receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await crash.wait()
+        raise SomeError
+
+    async def run(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await served(scope, receive, send)
+            return
+        try:
+            await served(scope, receive, send)
+        except SomeError as error:
+            errors.append(error)
+            crashed.set()
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+
+    app, got = application(live)
+    served = TasksMiddleware(app)
+    async with serve(run) as server:
+        crash.set()
+        await crashed.wait()
+        await server.request()
+    (error,) = got
+    assert len(errors) == 1
+    assert error.missing is Missing.ENDED
+    assert "or its lifespan has raised" in str(error)
+
+
 async def test_the_runner_has_drained() -> None:
     """5.4 A request that comes while the application tears down is refused its task."""
     errors: list[RunnerClosedError] = []

@@ -41,7 +41,8 @@ class Missing(Enum):
     )
     ENDED = (
         "The lifespan of this application has ended, and its task runner with it: the application "
-        "has shut down. Schedule while it lives."
+        "has shut down, or its lifespan has raised while the server goes on, see that error. "
+        "Schedule while it lives."
     )
     MOUNTED = (
         "Tasks were added to an application that is mounted in another one, and only the lifespan "
