@@ -874,7 +874,21 @@ async def test_a_mounted_application_whose_lifespan_runs_too() -> None:
         configs.append(tasks.task(run_on="always").schedule(nothing).config)
         raise HTTPException(status_code=409)
 
-    inner = application(handler, plugins=[TasksPlugin(config=TaskConfig(name="inner"))])
+    @get("/current", opt={"tasks": TaskConfig(shield=True)})
+    async def asking() -> None:
+        configs.append(current_tasks().schedule(nothing).config)
+
+    def within(app: Any) -> Any:
+        async def call(scope: Any, receive: Any, send: Any) -> None:
+            names.append(current_tasks().config.name)
+            await app(scope, receive, send)
+
+        return call
+
+    names: list[str | None] = []
+    plugin = TasksPlugin(config=TaskConfig(name="inner"))
+    inner = application(handler, asking, plugins=[plugin], middleware=[within])
+    inner.asgi_handler = within(inner.asgi_handler)  # before it has routed the request
 
     @asgi("/inner", is_mount=True, copy_scope=True)
     async def mounted(scope: Any, receive: Any, send: Any) -> None:
@@ -892,11 +906,15 @@ async def test_a_mounted_application_whose_lifespan_runs_too() -> None:
         async with inner.lifespan():
             yield
 
-    app = application(mounted, middleware=[around], lifespan=[live])
+    opt = {"tasks": TaskConfig(name="of a layer of the outer one", daemon=False)}
+    app = application(mounted, middleware=[around], lifespan=[live], opt=opt)
     async with serve(app) as server:
         assert (await server.request("/inner")).status == 409
         assert await outer.seen() == await own.seen() == FAILURE
-    assert configs == [TaskConfig(name="inner", shield=True, run_on="always")]
+        assert (await server.request("/inner/current")).status == 200
+    expected = TaskConfig(name="inner", shield=True, daemon=False)
+    assert configs == [replace(expected, run_on="always"), expected]
+    assert names == ["inner"] * 4
 
 
 # What is kept.

@@ -167,7 +167,16 @@ class _Attached:
     async def _serve(self, app: Any, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401
         """Give each request a scheduler, with the settings of its handler's layers."""
         make = partial(LitestarScheduler, scope, self._merge)
-        await self._tasks.serve(app, scope, receive, send, (WebSocketDisconnect,), make)
+        await self._tasks.serve(
+            app, scope, receive, send, (WebSocketDisconnect,), make, layers=self._layers
+        )
+
+    def _layers(self, scope: Any) -> TaskConfig | None:  # noqa: ANN401
+        """Return the settings of the handler's layers, once it is a handler of this application."""
+        handler = scope.get("route_handler")
+        if handler is None or handler.ownership_layers[0] is not scope["litestar_app"]:
+            return None
+        return self._merge(handler)
 
 
 def _around_route(app: Any) -> ASGIApp:  # noqa: ANN401 - as above

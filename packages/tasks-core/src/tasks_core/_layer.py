@@ -17,15 +17,37 @@ class LayeredScheduler(TasksScheduler):
     Args:
         request: The request's scheduler.
         config: The settings of the mounted application.
+        layers: Returns those of layers within that, or nothing as long as they are not known.
     """
 
-    __slots__ = ("_request",)
+    __slots__ = ("_layers", "_own", "_request")
 
-    def __init__(self, request: TasksScheduler, config: TaskConfig) -> None:
+    def __init__(
+        self,
+        request: TasksScheduler,
+        config: TaskConfig,
+        layers: Callable[[], TaskConfig | None] | None = None,
+    ) -> None:
         self._request = request
         self._runner = request._runner
         self._open = 0
-        self.config = request.config.merge(config)
+        self._own: TaskConfig
+        self._layers = layers
+        self.config = request.config.merge(config)  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @property
+    def config(self) -> TaskConfig:
+        """The settings that a task of this request has before its own."""
+        layers = self._layers
+        inner = None if layers is None else layers()
+        if inner is not None:
+            self._own = self._own.merge(inner)
+            self._layers = None  # now, as another thread may ask
+        return self._own
+
+    @config.setter
+    def config(self, config: TaskConfig) -> None:
+        self._own = config
 
     def __enter__(self) -> Self:
         """Make it the current scheduler."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
+from functools import partial
 from secrets import token_hex
 from threading import Lock
 from traceback import format_exc
@@ -163,6 +164,7 @@ class ApplicationTasks:
         make: Callable[[TaskRunner], TasksScheduler] = TasksScheduler,
         *,
         mounted: bool = False,
+        layers: Callable[[Scope], TaskConfig | None] | None = None,
     ) -> Awaitable[None]:
         """Serve a request with its tasks, or with an error that says why it has none.
 
@@ -174,6 +176,8 @@ class ApplicationTasks:
             disconnects: As in `TasksMiddleware`.
             make: Makes the request's scheduler.
             mounted: Whether another application has routed the request here.
+            layers: Returns the settings of layers within the application, as they count over its
+                own where it is a layer itself; nothing, as long as the request is not routed.
 
         Raises:
             MountedSettingsError: It is mounted in another application with tasks, and has settings
@@ -182,7 +186,12 @@ class ApplicationTasks:
         runner, outer = self.find(scope), scope.get(KEY)
         if outer is not None and (runner is None or self._is_within(outer, scope)):
             if isinstance(outer, TasksScheduler):
-                return self._serve_layer(app, scope, receive, send, outer, self.check_layer())
+                layer = LayeredScheduler(
+                    scope.get(LAYER) or outer,
+                    self.check_layer(),
+                    None if layers is None else partial(layers, scope),
+                )
+                return self._serve_layer(app, scope, receive, send, outer, layer)
             return app(scope, receive, send)  # an application further out has said why
         if runner is None:
             missing = Missing.MOUNTED if mounted else self._missing
@@ -212,13 +221,12 @@ class ApplicationTasks:
         receive: Receive,
         send: Send,
         request: TasksScheduler,
-        config: TaskConfig,
+        layer: LayeredScheduler,
     ) -> None:
         """Serve a request further out, with a layer of settings over its own."""
         outer, before = scope.get(LAYER), scope.get(self._key)
-        scope[LAYER] = layered = LayeredScheduler(outer or request, config)
-        scope[self._key] = request
-        token = current.set(layered)
+        scope[LAYER], scope[self._key] = layer, request
+        token = current.set(layer)
         try:
             await app(scope, receive, send)
         finally:
