@@ -674,8 +674,9 @@ async def test_a_mounted_application_whose_lifespan_runs_too(
         if scope["type"] == "lifespan":
             raise NotImplementedError
         tasks = get_scheduler(scope)
+        within = {**scope, "path": left(scope["path"])}
         for _ in range(2):  # a middleware may try again
-            await mounted({**scope, "path": left(scope["path"])}, receive, send)
+            await mounted(within, receive, send)
         assert tasks is current_tasks()
         assert len(tasks.after_response.scheduled) == 4
         log.append("the commit fails")
@@ -770,6 +771,28 @@ async def test_a_mounted_application_that_calls_itself() -> None:
     async with serve(mounted, state=False), serve(app) as server:
         await server.request()
     assert names == ["None", "True"]
+
+
+async def test_an_application_that_calls_itself_with_the_same_path() -> None:
+    """1.6 That is a request of its own, whatever else of the scope has changed."""
+    log: list[str] = []
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        tasks = get_scheduler(scope)
+        tasks.after_response.schedule(log.append, scope["method"])
+        if scope["method"] == "GET":
+            await app({**scope, "method": "HEAD"}, receive, send)
+            assert tasks is current_tasks() is get_scheduler(scope)
+            await answer(send)
+        else:
+            tasks.fail()
+
+    app = TasksMiddleware(route)
+    async with serve(app) as server:
+        await server.request()
+    assert log == ["GET"]
 
 
 async def test_a_lifespan_within_another_ones() -> None:
