@@ -472,6 +472,21 @@ async def test_without_a_lifespan_the_error_says_so(route: ASGIApp) -> None:
     assert "write `with TestClient(app) as client:`" in said
 
 
+async def test_without_a_lifespan_an_application_may_clear_its_scope() -> None:
+    """It is not hurt (2.7)."""
+    cleared: list[Scope] = []
+
+    async def route(scope: Scope, _: Receive, __: Send) -> None:
+        scope.clear()
+        cleared.append(scope)
+
+    async def nobody(*_: Any) -> Any:
+        """Say nothing."""
+
+    await TasksMiddleware(route)({"type": "http"}, nobody, nobody)
+    assert cleared == [{}]
+
+
 async def test_without_the_middleware_the_error_says_so() -> None:
     """Of a request by the scope; of the context only that there is none (2.7, 5.6)."""
     assert (await cause(ask)).startswith("No tasks were added to the application that serves")

@@ -212,7 +212,7 @@ class ApplicationTasks:
             return False
         if scope.get(self._key) is outer:
             return False
-        return outer._path.rstrip("/").endswith(scope["path"].rstrip("/"))
+        return outer._path.rstrip("/").endswith(scope.get("path", "").rstrip("/"))
 
     async def _serve_layer(  # noqa: PLR0913, PLR0917 - an ASGI call and what it is to know
         self,
@@ -271,7 +271,7 @@ async def _serve_without(
     try:
         await app(scope, receive, send)
     finally:
-        del scope[KEY]
+        scope.pop(KEY, None)  # a route may clear its scope
         current.reset(token)
 
 
