@@ -36,6 +36,7 @@ The map, in the order of who may know whom; each module knows only those before 
     _everywhere            a task by its id, wherever it runs
     _runner                the application's: owns the tasks, drains at shutdown
     _request               one request's messages, and what they say of its phases
+    _messages              a lifespan's messages, and the end of all tasks among them
     _lifespan              the lifespan, with tasks around the application's own code
     asgi                   the middleware for any ASGI application
     testing                what a test needs: drain, inline, record, a lifespan

@@ -8,30 +8,17 @@ from contextvars import ContextVar
 from functools import partial
 from secrets import token_hex
 from threading import Lock
-from traceback import format_exc
-from typing import Any, Final, Unpack
+from typing import Any, Unpack
 
-from anyio import CancelScope
-
-from . import _report
 from ._config import TaskConfig
 from ._exceptions import Missing, MountedSettingsError, TasksUninitializedError
 from ._layer import LayeredScheduler
-from ._request import KEY, LAYER, ASGIApp, Message, Receive, Scope, Send, serve
+from ._messages import LifespanMessages
+from ._request import KEY, LAYER, ASGIApp, Receive, Scope, Send, serve
 from ._runner import TaskRunner
 from ._scheduler import TasksScheduler, current, found
 from ._scheduling import watching
 from ._settings import RunnerSettings, Settings
-
-REFUSALS: Final = (
-    AssertionError,
-    KeyError,
-    NotImplementedError,
-    TasksUninitializedError,
-    ValueError,
-)
-"""What applications without a lifespan raise when they are offered one: those that take it for a
-request; the last but one, as it has no scheduler."""
 
 _lifespans: ContextVar[tuple[tuple[TaskRunner, TasksScheduler | Missing | None], ...]] = ContextVar(
     "tasks_core.lifespans", default=()
@@ -259,7 +246,8 @@ class ApplicationTasks:
             Exception: What the application's lifespan has raised (contract 5.7).
         """
         async with self.run(scope.get("state")) as runner:
-            await _Messages(self, runner, receive, send).serve(app, scope)
+            started = partial(self._release, runner)
+            await LifespanMessages(runner, receive, send, started).serve(app, scope)
 
 
 async def _serve_without(
@@ -273,72 +261,3 @@ async def _serve_without(
     finally:
         scope.pop(KEY, None)  # a route may clear its scope
         current.reset(token)
-
-
-class _Messages:
-    """The messages of a lifespan as the application sees them: all tasks end before its shutdown.
-
-    Args:
-        tasks: The application's.
-        runner: The lifespan's.
-        receive: The lifespan's ``receive``.
-        send: The lifespan's ``send``.
-    """
-
-    def __init__(
-        self, tasks: ApplicationTasks, runner: TaskRunner, receive: Receive, send: Send
-    ) -> None:
-        self._tasks = tasks
-        self._runner = runner
-        self._receive = receive
-        self._send = send
-        # Whether the application has asked for a message or sent one, so speaks the protocol;
-        # whether it has started; and whether it knows that it is to stop.
-        self._spoken = self._started = self._stops = False
-
-    async def send(self, message: Message) -> None:
-        self._spoken = True
-        if message["type"] == "lifespan.startup.complete":
-            self._started = True
-            self._tasks._release(self._runner)
-        elif message["type"] == "lifespan.startup.failed":  # some servers exit with that
-            with CancelScope(shield=True):
-                await self._runner.drain()
-        await self._send(message)
-
-    async def receive(self) -> Message:
-        self._spoken = True
-        try:
-            message = await self._receive()
-            if message["type"] == "lifespan.shutdown":
-                await self._runner.drain()
-        except BaseException:  # the server ends it so: the application tears down next (5.1)
-            with CancelScope(shield=True):
-                await self._runner.drain()
-            raise
-        self._stops = message["type"] == "lifespan.shutdown"
-        return message
-
-    async def serve(self, app: ASGIApp, scope: Scope) -> None:
-        try:
-            await app(scope, self.receive, self.send)
-        except Exception as error:
-            # What an application with a lifespan raises is its own affair (contract 5.7). One
-            # without a lifespan refuses the scope, which is its right.
-            if not self._spoken and not isinstance(error, REFUSALS):
-                failed = {"type": "lifespan.startup.failed", "message": format_exc()}
-                await self._receive()
-                await self.send(failed)
-            if self._spoken:
-                raise
-            _report.no_lifespan(error)
-        if not self._spoken:
-            await self.receive()
-            await self.send({"type": "lifespan.startup.complete"})
-        if self._started and not self._stops:  # it has no more to do, but its requests have
-            await self._until_stopped()
-            await self._send({"type": "lifespan.shutdown.complete"})
-
-    async def _until_stopped(self) -> None:
-        while not self._stops:
-            await self.receive()
