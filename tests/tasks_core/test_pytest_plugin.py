@@ -456,6 +456,208 @@ def test_fails(client):
     result.assert_outcomes(passed=2, failed=1)
 
 
+OWN_BLOCKS: Final = """
+import contextlib
+import unittest
+from concurrent.futures import ThreadPoolExecutor
+
+@pytest.fixture(autouse=True)
+def of_the_suite(drained_tasks):
+    return drained_tasks
+
+@pytest.fixture
+def mails():
+    with record() as recorded:
+        yield recorded
+
+@pytest.fixture
+def failures():
+    with drain(raise_errors=False) as block:
+        yield block
+"""
+
+
+def test_own_blocks_beside_a_fixture(run_pytest: Run) -> None:
+    """What was entered after a fixture's set-up is within its block (contract 7.5)."""
+    result = run_pytest(f"""{OWN_BLOCKS}
+def test_in_a_fixture(client, mails, of_the_suite):
+    client.get("/note")
+    mails.after_response.assert_scheduled(note, "/note")
+    assert ran == of_the_suite.tasks == []
+
+def test_of_the_failure_itself(client, failures):
+    client.get("/fail")
+
+def test_in_threads_of_a_pool(client, mails):
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(client.get, ["/note", "/fail"]))
+    assert len(mails.tasks) == 2
+
+def test_further_in(client, mails, recorded_tasks):
+    client.get("/note")
+    with record() as innermost:
+        client.get("/fail")
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(client.get, "/fail").result()
+    client.get("/note")
+    assert [len(block.tasks) for block in (mails, recorded_tasks, innermost)] == [0, 2, 2]
+
+@pytest.fixture(scope="module")
+def outermost():
+    with record() as recorded:
+        yield recorded
+
+@pytest.fixture
+def tears_down(client, outermost, mails):
+    yield
+    client.get("/note")
+    with ThreadPoolExecutor(1) as pool:  # which asks the blocks that are open
+        pool.submit(client.get, "/note").result()
+    assert len(mails.tasks) == 3
+
+def test_a_block_around_all(outermost, mails, tears_down, client, of_the_suite):
+    client.get("/note")
+    assert [len(block.tasks) for block in (outermost, of_the_suite, mails)] == [0, 0, 1]
+
+@pytest.fixture
+def of_another_thread():
+    with start_blocking_portal() as portal:
+        with portal.wrap_async_context_manager(record()) as recorded:
+            yield recorded
+
+def test_a_block_of_another_thread(client, of_another_thread, of_the_suite):
+    client.get("/note")
+    assert [len(block.tasks) for block in (of_another_thread, of_the_suite)] == [0, 1]
+
+class TestSetUpMethod:
+    def setup_method(self):
+        self.left = contextlib.ExitStack()
+        self.mails = self.left.enter_context(record())
+
+    def teardown_method(self):
+        self.left.close()
+
+    def test_it(self, client, of_the_suite):
+        client.get("/note")
+        assert len(self.mails.tasks) == 1
+        self.left.close()
+        client.get("/note")
+        assert len(of_the_suite.tasks) == 1
+
+class TestOfUnittest(unittest.TestCase):
+    @pytest.fixture(autouse=True)
+    def give_client(self, client):
+        self.client = client
+
+    def setUp(self):
+        self.mails = self.enterContext(record())
+
+    def test_it(self):
+        self.client.get("/note")
+        assert len(self.mails.tasks) == 1
+
+class TestAsyncOfUnittest(unittest.IsolatedAsyncioTestCase):
+    async def asyncSetUp(self):
+        self.started = await self.enterAsyncContext(lifespan(app))
+        self.mails = await self.enterAsyncContext(record())
+
+    async def test_it(self):
+        await get(self.started, "/note")
+        assert len(self.mails.tasks) == 1
+""")
+    result.assert_outcomes(passed=9)
+
+
+ASYNC_OWN_BLOCKS: Final = f"""{OWN_BLOCKS}
+async def test_in_a_fixture(started, mails, of_the_suite):
+    await get(started, "/note")
+    mails.after_response.assert_scheduled(note, "/note")
+    assert ran == of_the_suite.tasks == []
+
+async def test_in_an_async_fixture(started, async_mails, of_the_suite):
+    await get(started, "/note")
+    assert len(async_mails.tasks) == 1
+    assert ran == of_the_suite.tasks == []
+
+async def test_by_a_client_with_a_thread(client, mails):
+    client.get("/note")
+    assert len(mails.tasks) == 1
+
+async def test_further_in(started, mails, inline_tasks):
+    await get(started, "/note")
+    async with record() as innermost:
+        await get(started, "/fail")
+    await get(started, "/note")
+    assert [len(block.tasks) for block in (mails, inline_tasks, innermost)] == [0, 2, 1]
+"""
+
+
+def test_own_blocks_beside_a_fixture_under_anyio(run_pytest: Run) -> None:
+    """In async tests too, which have another context than sync fixtures, on both event loops."""
+    result = run_pytest(f"""
+pytestmark = pytest.mark.anyio
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request):
+    return request.param
+
+@pytest.fixture
+async def started(anyio_backend):
+    async with lifespan(app) as started:
+        yield started
+
+@pytest.fixture
+async def async_mails(anyio_backend):
+    async with record() as recorded:
+        yield recorded
+{ASYNC_OWN_BLOCKS}""")
+    result.assert_outcomes(passed=8)
+
+
+@pytest.mark.skipif(find_spec("pytest_asyncio") is None, reason="pytest-asyncio is not installed")
+def test_own_blocks_beside_a_fixture_under_pytest_asyncio(run_pytest: Run) -> None:
+    """Under pytest-asyncio, whose fixtures have contexts of their own."""
+    tests = f"""
+import pytest_asyncio
+
+@pytest_asyncio.fixture
+async def started():
+    async with lifespan(app) as started:
+        yield started
+
+@pytest_asyncio.fixture
+async def async_mails():
+    async with record() as recorded:
+        yield recorded
+{ASYNC_OWN_BLOCKS}"""
+    scopes = [f"asyncio_default_{kind}_loop_scope = function" for kind in ("fixture", "test")]
+    ini = "\n".join(["asyncio_mode = auto", *scopes])
+    result = run_pytest(tests, "-p", "pytest_asyncio.plugin", ini=ini)
+    result.assert_outcomes(passed=4)
+
+
+def test_own_blocks_beside_a_fixture_in_tests_of_hypothesis(run_pytest: Run) -> None:
+    """Where the fixture's block is new for each example, what was entered before stays within."""
+    result = run_pytest(f"""{OWN_BLOCKS}
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+@settings(
+    max_examples=3,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(number=st.integers(0, 2))
+def test_in_a_fixture(client, mails, number):
+    before = len(mails.tasks)
+    client.get("/note")
+    assert len(mails.tasks) == before + 1
+    assert ran == []
+""")
+    result.assert_outcomes(passed=1)
+
+
 def test_fixtures_that_are_asked_for_by_name(run_pytest: Run) -> None:
     """A fixture may choose a block by name; within the test itself it is too late, and refused."""
     result = run_pytest("""

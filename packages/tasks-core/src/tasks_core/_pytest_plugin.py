@@ -46,6 +46,7 @@ def _put_around(request: pytest.FixtureRequest, block: AnyBlock) -> Generator[An
         raise RuntimeError(msg)
     blocks = item.stash.setdefault(_blocks, [])
     blocks.append(block)
+    block._take_place()  # it is entered later, and what other fixtures enter until then is inner
     yield block
     blocks.remove(block)
 

@@ -16,7 +16,8 @@ start (it is a context variable), so tests may run at the same time; and for tho
 context names no block that is open, in threads of a pool for instance, unless several are open. Of
 nested blocks the innermost counts: its tasks are not those of the others. A request stays with its
 block to its end, also where the block is left before. For pytest there are the fixtures
-``drained_tasks``, ``inline_tasks`` and ``recorded_tasks``, each a block around the test function.
+``drained_tasks``, ``inline_tasks`` and ``recorded_tasks``, each a block around the test function;
+what other fixtures enter after its set-up is within it.
 """
 
 from ._drain import TasksBlock, drain, inline

@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from contextvars import Context, Token
-from itertools import pairwise
-from threading import Lock
+from itertools import count, pairwise
+from threading import Lock, get_ident
 from types import TracebackType
 from typing import Self
 
@@ -20,6 +20,9 @@ from tasks_core._task import Task
 
 from ._wait import Waiting
 
+places = count(1)
+"""The places of blocks, in the order in which they are taken."""
+
 
 class Watch:
     """Lets a block stand between new schedulers and their runners, from its beginning to its end.
@@ -29,14 +32,20 @@ class Watch:
 
     Args:
         see: Returns what stands there, in the place of the runner.
+        place: Where it stands among the blocks of its thread, the highest innermost; 0 for the
+            place that it gets as it is entered.
     """
 
     _token: Token[See]  # there once it was entered
 
-    def __init__(self, see: See) -> None:
+    def __init__(self, see: See, place: int = 0) -> None:
         self._see = see
+        self._place = place
+        self._thread = 0
         # The block further out, by the context.
         self.outer: Watch | None = None
+        # The next one further in, if that was entered before.
+        self._inner: Watch | None = None
         # Set once nothing of the block is waited for any more. Contexts that were copied within it
         # live on: for them, too, it has ended then.
         self._ended = False
@@ -55,16 +64,30 @@ class Watch:
         if self.begun:
             msg = "A block can be entered once: make a new one each time."
             raise RuntimeError(msg)
-        outer = watching.here.get(None)
-        self.outer = getattr(outer, "__self__", None)
-        self._token = watching.here.set(self._find)
-        _OPEN.add(self)
+        self._place = self._place or next(places)
+        self._thread = get_ident()
+        further_in = _OPEN.add(self)
+        innermost = self
+        if further_in:
+            self._inner, innermost = further_in[0], further_in[-1]
+            self.outer, self._inner.outer = self._inner.outer, self
+        else:
+            self.outer = getattr(watching.here.get(None), "__self__", None)
+        self._token = watching.here.set(innermost._find)
 
     def close(self) -> None:
         """Be in force for what is done in the block's contexts only, its tasks' above all."""
         _OPEN.remove(self)
+        if self._inner is not None and self._inner.outer is self:
+            self._inner.outer = self.outer
         with suppress(ValueError):  # a fixture may end in another context than it began in
             watching.here.reset(self._token)
+            if self._inner is None and self.outer is not None:  # maybe one that was entered later
+                watching.here.set(self.outer._find)
+
+    def is_within(self, other: Watch) -> bool:
+        """Whether it stands further in than another one of its thread."""
+        return self._thread == other._thread and self._place > other._place
 
     def end(self) -> None:
         """Be in force for no new request."""
@@ -88,16 +111,20 @@ class Watch:
 
 
 class _Open:
-    """The blocks that are open in this process, in the order in which they were entered."""
+    """The blocks that are open in this process, those of each thread from the outermost in."""
 
     def __init__(self) -> None:
         self._watches: list[Watch] = []
         self._changing = Lock()
 
-    def add(self, watch: Watch) -> None:
+    def add(self, watch: Watch) -> list[Watch]:
+        """Let a block be open; return those of its thread that are further in."""
         with self._changing:
-            self._watches.append(watch)
+            further_in = [one for one in self._watches if one.is_within(watch)]
+            at = self._watches.index(further_in[0]) if further_in else len(self._watches)
+            self._watches.insert(at, watch)
             watching.elsewhere = self.see
+        return further_in
 
     def remove(self, watch: Watch) -> None:
         with self._changing:
@@ -139,6 +166,7 @@ class Block(ABC):
 
     def __init__(self, timeout: float) -> None:
         self._waiting = Waiting(timeout)
+        self._place = 0
         self._watch = Watch(self._see)
 
     def __enter__(self) -> Self:
@@ -192,10 +220,15 @@ class Block(ABC):
             self._watch.end()
         self._conclude(exc_value, late)
 
+    def _take_place(self) -> None:
+        """Take the place of now: what is entered from here stands further in, also if before it."""
+        self._place = next(places)
+        self._watch = Watch(self._see, self._place)
+
     def _renew(self) -> None:
         """Let it be entered again, as new: a fixture's block is, for each example of a test."""
         if self._watch.begun:
-            self._watch = Watch(self._see)
+            self._watch = Watch(self._see, self._place)
             self._waiting.tasks.clear()
 
     @abstractmethod
