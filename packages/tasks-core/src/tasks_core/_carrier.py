@@ -23,7 +23,9 @@ Sync, or async and then awaited."""
 class TaskStatus:
     """What is known of a task by its id, wherever it runs.
 
-    Its ``result`` is what the task has returned, for whoever is shown it.
+    Its ``result`` is the very object that a task of this process has returned, for whoever is shown
+    it: it may be secret, and JSON may not hold it. `dataclasses.replace(status, result=None)` is
+    without it, as other processes have it.
 
     Attributes:
         id: The task's `Task.id`, which is the engine's too.
