@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import nullcontext, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from functools import wraps
 from secrets import token_hex
 from typing import Any
@@ -451,24 +451,62 @@ def wraps_a_generator_function() -> object:
     return generates()
 
 
-RETURN_GENERATORS: list[Any] = [
-    wraps_a_generator_function,
-    lambda: generates_later(),  # noqa: PLW0108 - it hides what it calls
-    returns_a_generator,
+@contextmanager
+def manages() -> Generator[None]:
+    yield
+
+
+@asynccontextmanager
+async def manages_later() -> AsyncGenerator[None]:
+    yield
+
+
+async def returns_a_coroutine() -> Coroutine[Any, Any, str]:
+    return greet("you")
+
+
+LOOP = "generator, of which nothing has run: schedule a function that loops over it"
+ENTER = "context manager, of which nothing has run: schedule a function that enters it"
+AWAIT = "coroutine, of which nothing has run: await it in the function"
+
+UNRUN: list[tuple[Any, str]] = [
+    (wraps_a_generator_function, LOOP),
+    (lambda: generates_later(), LOOP),  # noqa: PLW0108 - it hides what it calls
+    (returns_a_generator, LOOP),
+    (manages, ENTER),
+    (manages_later, ENTER),
+    (returns_a_coroutine, AWAIT),
 ]
 
 
-@pytest.mark.parametrize("func", RETURN_GENERATORS)
-async def test_a_generator_that_is_returned(
-    caplog: pytest.LogCaptureFixture, func: Callable[[], object]
+@pytest.mark.parametrize(("func", "what"), UNRUN)
+async def test_what_is_returned_and_has_not_run(
+    caplog: pytest.LogCaptureFixture, func: Callable[[], object], what: str
 ) -> None:
-    """2.2 Nothing of it has run; the log says so, and who waits may run it."""
+    """2.2 The log says so, and who waits may run it."""
     async with open_runner() as runner:
         task = runner.task(name="rows").schedule(func)
-        assert await task.wait() is not None
+        result = await task.wait()
+        assert result is not None
+    if isinstance(result, Coroutine):
+        result.close()
     (said,) = [record.getMessage() for record in caplog.records]
     assert said.startswith("Task rows (id=")
-    assert said.endswith("of which nothing has run: schedule a function that loops over it")
+    assert said.endswith(f" has returned a {what}")
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [nullcontext(), threading.Lock(), range(1), anyio.Event],
+    ids=lambda it: type(it).__name__,
+)
+async def test_what_is_returned_and_may_be_meant(
+    caplog: pytest.LogCaptureFixture, returned: object
+) -> None:
+    """2.2 Nothing is said of results that do not come of a call that has run nothing."""
+    async with open_runner() as runner:
+        assert await runner.schedule(lambda: returned).wait() is returned
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("phase", ["after_route", "after_response"])

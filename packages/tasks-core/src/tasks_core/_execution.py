@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from types import AsyncGeneratorType, GeneratorType
+from contextlib import asynccontextmanager, contextmanager
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, cast
 
 from anyio import CancelScope, get_cancelled_exc_class
@@ -72,8 +73,10 @@ async def execute(task: Task, refusal: Exception | None = None) -> None:
 def _leave(task: Task) -> None:
     """Let the task go that has raised or returned something."""
     forget_here(task)  # that may hold this context, or a copy; else nothing does
-    if type(task._result) in _GENERATORS:
-        _report.generator_returned(task)
+    returned: object = task._result
+    unrun = _UNRUN.get(type(returned))
+    if unrun is not None:
+        _report.unrun_returned(task, *unrun)
 
 
 def _not_confirmed(task: Task, error: Exception) -> HandOverError:
@@ -158,5 +161,15 @@ def _without(raised: BaseException, kind: type[BaseException]) -> BaseException 
 _NONE: dict[str, Any] = {}
 """The keyword arguments of most calls."""
 
-_GENERATORS = frozenset({GeneratorType, AsyncGeneratorType})
-"""What has run nothing yet when a function returns it (contract 2.2)."""
+_iterate: Any = iter
+_LOOP = ("generator", "schedule a function that loops over it")
+_ENTER = ("context manager", "schedule a function that enters it")
+
+_UNRUN: dict[type, tuple[str, str]] = {
+    GeneratorType: _LOOP,
+    AsyncGeneratorType: _LOOP,
+    type(contextmanager(_iterate)(())): _ENTER,
+    type(asynccontextmanager(_iterate)(())): _ENTER,
+    CoroutineType: ("coroutine", "await it in the function"),
+}
+"""What has run nothing yet when a function returns it, and what to do with it (contract 2.2)."""

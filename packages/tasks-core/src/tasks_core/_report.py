@@ -52,14 +52,11 @@ def skipped(task: Task, why: str, level: int) -> None:
     _log(level, lambda: f"Task {_identify(task)} skipped: {why}", task)
 
 
-def generator_returned(task: Task) -> None:
+def unrun_returned(task: Task, kind: str, remedy: str) -> None:
     """Log that what a task has returned has run nothing yet (contract 2.2)."""
     _log(
         logging.WARNING,
-        lambda: (
-            f"Task {_identify(task)} has returned a generator, of which nothing has run: schedule "
-            "a function that loops over it"
-        ),
+        lambda: f"Task {_identify(task)} has returned a {kind}, of which nothing has run: {remedy}",
         task,
     )
 
