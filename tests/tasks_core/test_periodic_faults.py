@@ -381,7 +381,7 @@ async def test_a_trigger_that_fails(
 
 @pytest.mark.parametrize(
     ("first", "kind"),
-    [(SomeError("no moon"), "SomeError"), (NAIVE, "ValueError"), ("18:10", "AttributeError")],
+    [(SomeError("no moon"), "SomeError"), (NAIVE, "ValueError"), ("18:10", "TypeError")],
     ids=["raises", "is naive", "is text"],
 )
 async def test_a_trigger_that_fails_at_the_start(
@@ -403,6 +403,45 @@ async def test_a_trigger_that_fails_at_the_start(
         await wall.to("18:10")
     assert runs == ["18:10:00"]
     assert len(logged(caplog)) == 1
+
+
+class Later:
+    """A trigger that is async, which none can be."""
+
+    async def get_next_fire_time(
+        self, previous_fire_time: datetime | None, now: datetime, /
+    ) -> datetime | None:
+        raise AssertionError
+
+    def __repr__(self) -> str:
+        return "Later()"
+
+
+class Dates:
+    """A trigger that knows the day, and not the time."""
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime, /) -> Any:
+        return now.date()
+
+    def __repr__(self) -> str:
+        return "Dates()"
+
+
+@pytest.mark.parametrize(
+    ("trigger", "text"),
+    [(Later(), r"Later() gives a coroutine"), (Dates(), "Dates() gives a date")],
+)
+async def test_a_trigger_that_gives_no_moment(
+    wall: Wall, caplog: pytest.LogCaptureFixture, trigger: Any, text: str
+) -> None:
+    """10.4 The ERROR says what it is to return."""
+    async with open_runner(periodic=[Periodic(Runs(wall).note, trigger)]):
+        (record,) = records(caplog)
+    assert record.exc_info
+    assert str(record.exc_info[1]) == (
+        f"{text}: get_next_fire_time is a sync method that returns a datetime with a time zone, or "
+        "None for never again"
+    )
 
 
 async def test_a_trigger_that_ends(wall: Wall, caplog: pytest.LogCaptureFixture) -> None:

@@ -191,7 +191,18 @@ class PeriodicTask:
 
     def _ask(self, previous: datetime | None, now: datetime) -> datetime | None:
         found = self._periodic.trigger.get_next_fire_time(previous, now)
-        if found is not None and found.tzinfo is None:
+        if found is None:
+            return None
+        given = cast("object", found)
+        if not hasattr(given, "tzinfo"):  # not by its class: tests put others in the place of that
+            if iscoroutine(given):
+                given.close()  # it is refused: no warning that it was never awaited
+            msg = (
+                f"{self._periodic.trigger!r} gives a {type(given).__name__}: get_next_fire_time is "
+                "a sync method that returns a datetime with a time zone, or None for never again"
+            )
+            raise TypeError(msg)
+        if found.tzinfo is None:
             msg = (
                 f"{self._periodic.trigger!r} gives moments without a time zone: give them one, "
                 "UTC for instance"
