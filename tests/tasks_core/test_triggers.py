@@ -302,6 +302,17 @@ def test_cron_that_never_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cron.get_next_fire_time(None, EPOCH) is None
 
 
+def test_triggers_are_compared_by_what_they_say() -> None:
+    """10.2 Two of the same moments are equal, and found in a set; also with a time zone."""
+    berlin = ZoneInfo("Europe/Berlin")
+    assert Every(minutes=5) == Every(minutes=5)
+    assert Cron("0 9 * * *", tz=berlin) == Cron("0 9 * * *", tz=berlin)
+    assert {Cron("0 9 * * *")} == {Cron("0 9 * * *", tz=UTC)}
+    assert Cron("0 9 * * *") != Cron("0 9 * * *", tz=berlin)
+    assert Cron("0 9 * * *") != Cron("0 10 * * *")
+    assert Cron("0 9 * * *") != Every(hours=9)
+
+
 def test_cron_is_shown() -> None:
     """10.7 A log says which one it was."""
     assert repr(Cron("0 9 * * *", tz=ZoneInfo("Europe/Berlin"))) == (

@@ -131,6 +131,16 @@ class Cron:
                 return moment
         return None
 
+    def __eq__(self, other: object) -> bool:
+        """Compare the expression and the time zone, as `Every` compares its interval's parts."""
+        if not isinstance(other, Cron) or type(other) is not type(self):
+            return NotImplemented
+        return (self.expression, self.tz) == (other.expression, other.tz)
+
+    def __hash__(self) -> int:
+        """Be found where an equal one is."""
+        return hash((self.expression, self.tz))
+
     def __repr__(self) -> str:
         """Show the expression."""
         return f"Cron({self.expression!r}, tz={self.tz})"
