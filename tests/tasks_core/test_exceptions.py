@@ -31,7 +31,7 @@ from tasks_core._exceptions import Closed, Missing, Skipped
         (TaskSkipped("mail", Skipped.RECORDED), "write `drain()` in its place"),
         (TasksAlreadyAddedError(), "pass all settings to the first call"),
         (MountedSettingsError(["history", "thread_limit"]), "`config` may stay here"),
-        (TasksUninitializedError(Missing.CONTEXT), "Pass `tasks` on to it"),
+        (TasksUninitializedError(Missing.CONTEXT), "Pass `tasks` on to it, or the TaskRunner"),
         (TasksUninitializedError(Missing.ADDED), "call add_tasks(app) before it starts"),
         (TasksUninitializedError(Missing.STARTED), "write `with TestClient(app) as client:`"),
         (TasksUninitializedError(Missing.FAILED), "see the error that it raised"),

@@ -16,7 +16,8 @@ class Missing(Enum):
     CONTEXT = (
         "No request is being served here, and no lifespan is running (nor is it in Litestar's "
         "on_shutdown hooks: schedule in a lifespan manager), as far as this code's context "
-        "tells. Pass `tasks` on to it; or, if it has a thread of its own, start that with "
+        "tells. Pass `tasks` on to it, or the TaskRunner, to a task that this has scheduled by "
+        "itself; or, if it has a thread of its own, start that with "
         "the context of its caller: Thread(target=contextvars.copy_context().run, args=(f, ...)). "
         "If a request did call it, tasks were not added to its application: add_tasks(app), or "
         "plugins=[TasksPlugin()] in Litestar; or, in Litestar, its lifespan has not run: in a test "
