@@ -502,6 +502,12 @@ def test_further_in(client, mails, recorded_tasks):
     client.get("/note")
     assert [len(block.tasks) for block in (mails, recorded_tasks, innermost)] == [0, 2, 2]
 
+def test_within_two_fixtures(client, recorded_tasks, failures, of_the_suite):
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(client.get, "/fail").result()
+    assert [len(block.tasks) for block in (recorded_tasks, failures)] == [0, 1]
+    assert of_the_suite.tasks == []
+
 @pytest.fixture(scope="module")
 def outermost():
     with record() as recorded:
@@ -565,7 +571,7 @@ class TestAsyncOfUnittest(unittest.IsolatedAsyncioTestCase):
         await get(self.started, "/note")
         assert len(self.mails.tasks) == 1
 """)
-    result.assert_outcomes(passed=9)
+    result.assert_outcomes(passed=10)
 
 
 ASYNC_OWN_BLOCKS: Final = f"""{OWN_BLOCKS}

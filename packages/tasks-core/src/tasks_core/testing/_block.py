@@ -78,7 +78,7 @@ class Watch:
     def close(self) -> None:
         """Be in force for what is done in the block's contexts only, its tasks' above all."""
         _OPEN.remove(self)
-        if self._inner is not None and self._inner.outer is self:
+        if self._inner is not None:
             self._inner.outer = self.outer
         with suppress(ValueError):  # a fixture may end in another context than it began in
             watching.here.reset(self._token)
