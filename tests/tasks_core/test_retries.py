@@ -321,6 +321,98 @@ async def test_what_the_retry_raises_is_the_failure(caplog: pytest.LogCaptureFix
     assert [record.levelname for record in records(caplog)] == ["WARNING", "ERROR"]
 
 
+async def wait_a_moment(state: tenacity.RetryCallState) -> bool:
+    """Stand in for a hook that asks somebody: others go on meanwhile. It is for all that ask."""
+    for _ in range(3):
+        await checkpoint()
+    return True
+
+
+async def after_three(state: tenacity.RetryCallState) -> bool:
+    await wait_a_moment(state)
+    return state.attempt_number == 3
+
+
+async def at_once(state: tenacity.RetryCallState) -> float:
+    await wait_a_moment(state)
+    return 0
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        {"before": wait_a_moment},
+        {"after": wait_a_moment},
+        {"before_sleep": wait_a_moment},
+        {"retry": wait_a_moment},
+        {"stop": after_three},
+        {"wait": at_once},
+    ],
+    ids=lambda hook: next(iter(hook)),
+)
+async def test_one_retry_serves_many_tasks(hook: dict[str, Any]) -> None:
+    """9.5 Tenacity's holds how far it has come: each task has its copy, whatever others do."""
+    settings: dict[str, Any] = {"stop": tenacity.stop_after_attempt(3), **hook}
+    retry = tenacity.AsyncRetrying(**settings, reraise=True)
+    several = [Flaky(9) for _ in range(10)]
+    async with open_guarded() as runner:
+        tasks = [flaky.schedule(runner, sync=False, retry=retry) for flaky in several]
+        await runner.join()
+    assert states(*tasks) == ["failed"] * 10
+    assert [flaky.attempts for flaky in several] == [[1, 2, 3]] * 10
+
+
+class Twice:
+    """A retry that knows of whom it is a copy, and how many attempts it has made."""
+
+    made = 0
+    of: Twice | None = None
+
+    async def __call__(self, attempt: Attempt) -> Any:
+        self.made += 1
+        with suppress(SomeError):
+            return await attempt()
+        return self.of
+
+    def copy(self) -> Twice:
+        one = Twice()
+        one.of = self
+        return one
+
+
+class TwiceListed(list[object], Twice):
+    """One that is a list: this makes lists of itself."""
+
+    copy = list.copy  # pyright: ignore[reportAssignmentType]
+
+
+class TwiceOf(Twice):
+    """One that makes others, of something."""
+
+    def copy(self, of: Twice) -> Twice:  # type: ignore[override]
+        return of
+
+
+class TwiceNoCopy(Twice):
+    copy = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("kind", "copied"),
+    [(Twice, True), (TwiceListed, False), (TwiceOf, False), (TwiceNoCopy, False)],
+)
+async def test_a_retry_is_copied_where_it_copies_itself(
+    kind: type[Twice],
+    copied: bool,  # noqa: FBT001
+) -> None:
+    """9.5 By a `copy` that needs nothing else, and makes one of its kind; others are used."""
+    retry = kind()
+    async with open_guarded() as runner:
+        task: Task[..., Any] = runner.task(retry=retry).schedule(fail_async)
+        assert await task.wait() is (retry if copied else None)
+    assert retry.made == (0 if copied else 1)
+
+
 async def test_a_broken_retry_is_a_failure_like_any_other(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

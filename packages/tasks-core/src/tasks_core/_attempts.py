@@ -13,7 +13,7 @@ from anyio.lowlevel import checkpoint
 from . import _report
 from ._config import Retry
 from ._exceptions import TaskAborted, TaskTimedOut
-from ._function import describe
+from ._function import describe, fits
 from ._raised import set_traceback
 from ._record import escape
 from ._task import Task
@@ -81,7 +81,7 @@ class Attempts:
         try:
             with self._task._backend.scope_type() as self._retrying:
                 try:
-                    made = retry(self._again)
+                    made = _for_one(retry)(self._again)
                     _refuse_sync(made, retry)
                     return await made
                 finally:
@@ -237,6 +237,17 @@ class Attempts:
         self._task._begin()
         if observers.active:
             observers.begun(self._task)
+
+
+def _for_one(retry: Retry) -> Retry:
+    """Return the retry for one task, of many that may have it: a copy, where it makes such.
+
+    Tenacity's hold how far they have come, and copy themselves for each call of what they decorate.
+    """
+    copy = getattr(type(retry), "copy", None)
+    made: object = copy(retry) if callable(copy) and fits(copy, (retry,)) else None
+    # What makes anything else, as a list does, does not mean this.
+    return cast("Retry", made) if type(made) is type(retry) else retry
 
 
 def _refuse_sync(made: object, retry: object) -> None:
