@@ -1056,6 +1056,39 @@ async def test_a_shutdown_between_attempts(
     assert record.levelname == "ERROR"
 
 
+class Empty(SomeError):
+    """An error that is as long as what it holds."""
+
+    def __len__(self) -> int:
+        return 0
+
+
+async def test_a_shutdown_after_an_error_that_is_false() -> None:
+    """9.6 It is the last error all the same: where the retry waits, and where it asks again."""
+    asked = anyio.Event()
+
+    async def in_a_shield(attempt: Attempt) -> Any:
+        with suppress(SomeError):
+            await attempt()
+        asked.set()
+        with CancelScope(shield=True):
+            while not runner._cancels:
+                await checkpoint()
+            return await attempt()
+
+    async with open_guarded() as runner:
+        waiting = Waiting()
+        tasks = [
+            Flaky(9, Empty).schedule(runner, sync=False, retry=retry, shield=True)
+            for retry in (waiting, in_a_shield)
+        ]
+        await waiting.waits.wait()
+        await asked.wait()
+        await drain(runner)
+    assert states(*tasks) == ["failed"] * 2
+    assert [type(task.exception) for task in tasks] == [Empty] * 2
+
+
 @pytest.mark.parametrize(
     "retry",
     [

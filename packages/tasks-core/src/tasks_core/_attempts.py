@@ -136,7 +136,8 @@ class Attempts:
             self._last = raised
             self._traceback = cut_traceback(raised)
             failure = self._as_failure(raised)
-            self._failure = failure or self._failure
+            if failure is not None:
+                self._failure = failure
             self._fails = failure is not None and not self._returned
             self._ended = self._ended or failure is None
         if self._task._runner._cancels:
@@ -168,7 +169,7 @@ class Attempts:
         if self._task._backend.cancelled_from_outside():  # and who retries has caught that
             raise get_cancelled_exc_class()
         if ends:  # it was asked for beside others, in a shield, or in a task of its own
-            raise self._failure or TaskAborted("the shutdown")
+            raise TaskAborted("the shutdown") if self._failure is None else self._failure
         if self._fails:
             _report.retrying(self._task, self._count, cast("Exception", self._failure))
             self._fails = False
