@@ -1040,6 +1040,36 @@ async def test_a_websocket_that_is_cancelled(hears: bool, outcome: str) -> None:
         assert await request.outcomes() == (outcome, outcome)
 
 
+class Empty(OSError):
+    """What a server may say: an error that is as long as what it holds."""
+
+    def __len__(self) -> int:
+        return 0
+
+
+async def test_a_websocket_that_hears_later_that_its_client_has_gone() -> None:
+    """What `send` has raised is no failure then, either, also if it is false in a condition (1.7)."""
+
+    async def refuse(message: Message) -> None:
+        raise Empty
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        async def then(send: Send) -> None:
+            try:
+                await send({"type": "websocket.accept"})
+            finally:
+                assert (await receive())["type"] == "websocket.disconnect"
+
+        request.then = then
+        await request(scope, receive, send)
+
+    request = Request(lambda _: lowlevel.checkpoint(), "websocket")
+    async with served(with_lifespan(route)) as server:
+        with pytest.raises(Empty):
+            await server.request("websocket", send=refuse)
+        assert await request.outcomes() == ("success", "success")
+
+
 # In an adapter
 
 

@@ -162,7 +162,7 @@ def _hearing(scheduler: TasksScheduler, receive: Receive) -> Receive:
     async def watched_receive() -> Message:
         message = await receive()
         if message["type"] == "websocket.disconnect":
-            scheduler._gone = scheduler._gone or _HAS_LEFT
+            scheduler._gone = _HAS_LEFT if scheduler._gone is None else scheduler._gone
         return message
 
     return watched_receive
