@@ -98,14 +98,46 @@ async def handle_badly_too(task: Task, error: Exception) -> None:
     raise LookupError
 
 
+def raise_again(task: Task, error: Exception) -> None:
+    raise error
+
+
+async def raise_again_too(task: Task, error: Exception) -> None:
+    raise error
+
+
+async def raise_again_at_last(task: Task, error: Exception) -> None:
+    try:
+        await handle_badly_too(task, error)
+    except LookupError:
+        raise error  # noqa: B904 - so it gets a context
+
+
+async def raise_again_in_vain(task: Task, error: Exception) -> None:
+    with suppress(Exception):
+        raise error
+
+
+HANDLERS = [
+    None,
+    handle,
+    handle_badly,
+    handle_badly_too,
+    raise_again,
+    raise_again_too,
+    raise_again_at_last,
+    raise_again_in_vain,
+]
+
+
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("func", FUNCTIONS)
-@pytest.mark.parametrize("on_error", [None, handle, handle_badly, handle_badly_too])
+@pytest.mark.parametrize("on_error", HANDLERS)
 async def test_a_task_takes_what_it_had_with_it(
     func: Callable[[Payload], Any], on_error: Any, anyio_backend_name: str
 ) -> None:
     """4.2 However a task ends, its arguments go with it, without the garbage collector."""
-    in_thread = func is fail_in_thread or on_error in {handle, handle_badly}
+    in_thread = func is fail_in_thread or on_error in {handle, handle_badly, raise_again}
     if anyio_backend_name == "trio" and (in_thread or func is fail_in_group):
         pytest.skip("errors out of trio's own threads and nurseries are cycles by themselves")
     kept: list[weakref.ref[Payload]] = []

@@ -12,7 +12,7 @@ from . import _report
 from ._attempts import Attempts
 from ._backend import runs_here
 from ._exceptions import HandOverError
-from ._raised import aborted_by, is_interrupt
+from ._raised import aborted_by, get_context, is_interrupt, set_context, set_traceback
 from ._record import escape
 from ._state import PENDING, SUCCEEDED
 from ._task import Task, forget_here
@@ -95,6 +95,7 @@ async def _fail(task: Task, error: Exception, scope: CancelScope) -> None:
     handler, failure = task.config.on_error, None
     if handler is None:
         return
+    context = get_context(error)
     try:
         await call(handler, (task, error), {}, task._backend.threads)
     except BaseException as raised:
@@ -104,7 +105,10 @@ async def _fail(task: Task, error: Exception, scope: CancelScope) -> None:
             raise
         _report.handler_failed(task, error, failure)
     finally:
-        del task, error, scope, failure  # as in `execute`
+        # Without the handler's own frames, which hold it, where that has raised it again.
+        set_traceback(error, task._traceback)
+        set_context(error, context)
+        del task, error, scope, failure, context  # as in `execute`
 
 
 def _swallow(raised: BaseException, task: Task, scope: CancelScope) -> None:
