@@ -514,14 +514,16 @@ async def test_8_5_a_task_may_be_cancelled_until_the_hand_over_begins(engine: En
 async def test_8_5_a_thread_that_cancels_at_the_last_moment(engine: Engine) -> None:
     """8.5: Where the hand-over begins before the thread's word arrives, it goes on."""
     async with open_runner(carriers=[engine]) as runner:
+        batch = runner.task(unique=True)
         with engine.hangs():
-            task = runner.schedule(engine.task(double), 1)
+            task = batch.schedule(engine.task(double), 1)
             thread = threading.Thread(target=task.cancel)
             thread.start()
             thread.join()  # what it asks for waits for the event loop
             task._begin()
             runner._entered().read_inbox()
             assert task.state is TaskState.PENDING
+            assert batch.schedule(task.func, 2) is task  # so it has not made way (9.8)
         await over(task)
         assert engine.ids == [task.id]
 

@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 
 import anyio
 import pytest
-from anyio import fail_after, from_thread, to_thread
+from anyio import CancelScope, fail_after, from_thread, to_thread
 from anyio.lowlevel import checkpoint
 from tasks_core import (
     BacklogFullError,
@@ -466,18 +466,85 @@ async def test_a_task_that_is_skipped_makes_way() -> None:
         assert batch.schedule(forever) is not skipped
 
 
-async def test_a_task_that_is_cancelled_makes_way() -> None:
-    """9.8 Before it begins at once; while it runs, when it has ended."""
+@pytest.mark.parametrize("key", [None, "key"])
+@pytest.mark.parametrize("unique", [True, None], ids=["unique", "plain"])
+@pytest.mark.parametrize("in_thread", [False, True])
+@pytest.mark.parametrize("begins", [False, True])
+async def test_a_task_that_is_cancelled_makes_way(
+    begins: bool,  # noqa: FBT001
+    in_thread: bool,  # noqa: FBT001
+    unique: bool | None,  # noqa: FBT001
+    key: str | None,
+) -> None:
+    """9.8 At once where `cancel` has said that it takes effect, so that a timer can be set anew."""
+    settings: TaskSettings = {} if key is None else {"key": key}
+    async with open_guarded() as runner:
+        first = runner.task(**settings, unique=unique).schedule(forever)
+        if begins:
+            await first.started.wait()
+
+        def again() -> Task:
+            assert first.cancel()
+            second = runner.task(**settings, unique=True).schedule(forever)
+            assert runner.task(**settings, unique=True).schedule(forever) is second
+            return second
+
+        second = await to_thread.run_sync(again) if in_thread else again()
+        assert second is not first
+        await over(first)
+        await second.started.wait()
+        assert states(first, second) == ["cancelled", "running"]
+    assert not runner._lanes
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+async def test_a_task_that_cleans_up_makes_way(limit: int | None) -> None:
+    """9.8 The next one runs beside that; with a limit it waits until that has ended (9.10)."""
+    cleaning, go = anyio.Event(), anyio.Event()
+    begun: list[int] = []
+
+    async def work(number: int) -> None:
+        begun.append(number)
+        try:
+            await anyio.sleep_forever()
+        finally:
+            cleaning.set()
+            with CancelScope(shield=True):
+                await go.wait()
+
+    async with open_guarded() as runner:
+        batch = runner.task(unique=True, limit=limit, shield=True)
+        first = batch.schedule(work, 1)
+        await first.started.wait()
+        assert first.cancel()
+        await cleaning.wait()
+        second = batch.schedule(work, 2)
+        await anyio.wait_all_tasks_blocked()
+        before = list(begun)
+        go.set()  # before anything may fail, as the runner waits for what is shielded
+        assert before == ([1, 2] if limit is None else [1])
+        await second.started.wait()
+        assert batch.schedule(work, 3) is second
+        second.cancel()
+    assert begun == [1, 2]
+
+
+async def test_a_sync_function_that_has_begun_does_not_make_way() -> None:
+    """9.8 It runs on, as `cancel` has said (2.6): so it is returned."""
+    begun, go = anyio.Event(), threading.Event()
+
+    def work() -> None:
+        from_thread.run_sync(begun.set)
+        assert go.wait(GUARD)
+
     async with open_guarded() as runner:
         batch = runner.task(unique=True)
-        first = batch.schedule(forever)
-        first.cancel()
-        second = batch.schedule(forever)
-        assert second is not first
-        await second.started.wait()
-        second.cancel()
-        await over(second)
-        assert batch.schedule(forever) is not second
+        task = batch.schedule(work)
+        await begun.wait()
+        assert not task.cancel()
+        assert batch.schedule(work) is task
+        go.set()
+        await over(task)
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -234,11 +234,11 @@ class Lanes:
 
 
 def _newest(living: dict[Task, Any]) -> Task | None:
-    """Return the newest of the tasks that are not over; what is over leaves at once."""
+    """Return the newest of the tasks that go on; what is over, or cancelled, leaves soon."""
     while True:
         try:
             for one in reversed(living):
-                if one._ended_at is None:
+                if not one._is_dismissed:
                     return one
         except RuntimeError:  # who has come in between has changed it
             continue
