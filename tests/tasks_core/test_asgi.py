@@ -1040,7 +1040,7 @@ async def test_a_websocket_that_is_cancelled(hears: bool, outcome: str) -> None:
         assert await request.outcomes() == (outcome, outcome)
 
 
-class Empty(OSError):
+class EmptyError(OSError):
     """What a server may say: an error that is as long as what it holds."""
 
     def __len__(self) -> int:
@@ -1048,10 +1048,10 @@ class Empty(OSError):
 
 
 async def test_a_websocket_that_hears_later_that_its_client_has_gone() -> None:
-    """What `send` has raised is no failure then, either, also if it is false in a condition (1.7)."""
+    """What `send` has raised is no failure then, though it is false in a condition (1.7)."""
 
     async def refuse(message: Message) -> None:
-        raise Empty
+        raise EmptyError
 
     async def route(scope: Scope, receive: Receive, send: Send) -> None:
         async def then(send: Send) -> None:
@@ -1065,7 +1065,7 @@ async def test_a_websocket_that_hears_later_that_its_client_has_gone() -> None:
 
     request = Request(lambda _: lowlevel.checkpoint(), "websocket")
     async with served(with_lifespan(route)) as server:
-        with pytest.raises(Empty):
+        with pytest.raises(EmptyError):
             await server.request("websocket", send=refuse)
         assert await request.outcomes() == ("success", "success")
 

@@ -14,6 +14,7 @@ from contextlib import suppress
 from functools import partial
 from types import FrameType, MethodType
 from typing import Any, Final, Self
+from unittest.mock import AsyncMock
 
 import anyio
 import pytest
@@ -270,8 +271,98 @@ def decorate_often(func: Callable[[], Any], times: int = 200) -> Callable[[], An
     return func
 
 
+class Decorated:
+    """A function behind a decorator that is a class, and is not called as it."""
+
+    def __init__(self, func: Callable[[], Any], number: int = 0) -> None:
+        self.func = func
+        self.number = number
+
+    async def __call__(self) -> None:
+        await self.func()
+
+
+class Strategy:
+    """It cannot be called itself, and has a function."""
+
+    def __init__(self, func: Callable[[], Any], number: int = 0) -> None:
+        self.func = func
+        self.number = number
+
+    async def run(self) -> None:
+        await self.func()
+
+
+async def call(func: Callable[[], Any], number: int = 0) -> None:
+    await func()
+
+
+def keep_in_default(func: Callable[[], Any]) -> Callable[[], Any]:
+    async def wrapper(within: Callable[[], Any] = func) -> None:
+        await within()
+
+    return wrapper
+
+
+def keep_by_name(func: Callable[[], Any]) -> Callable[[], Any]:
+    async def wrapper(*, within: Callable[[], Any] = func) -> None:
+        await within()
+
+    return wrapper
+
+
+def keep_as_attribute(func: Callable[[], Any]) -> Callable[[], Any]:
+    async def wrapper() -> None:
+        await vars(wrapper)["within"]()
+
+    vars(wrapper)["within"] = func
+    return wrapper
+
+
+def keep_in(container: Callable[[Callable[[], Any]], Any]) -> Callable[[Any], Callable[[], Any]]:
+    """Decorate so that the function is in something."""
+
+    def decorate_so(func: Callable[[], Any]) -> Callable[[], Any]:
+        within = container(func)
+
+        async def wrapper() -> None:
+            await (within["func"] if isinstance(within, dict) else within[0])()
+
+        return wrapper
+
+    return decorate_so
+
+
+keep_in_many = keep_in(lambda func: [func] * 99)
+
+
+class Proxy:
+    """What stands in for something else, which it has not always, as werkzeug's do."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError("nothing is here")
+
+    def __call__(self) -> None: ...
+
+
 service = Service()
 actor = Actor()
+KEEPING: dict[str, Callable[[Callable[[], Any]], Callable[[], Any]]] = {
+    "class": Decorated,
+    "class with slots": Slotted,
+    "class twice": lambda func: Decorated(Slotted(func)),
+    "class in a function": lambda func: decorate(Decorated(func)),
+    "method": lambda func: Strategy(func).run,
+    "method of a class": lambda func: Strategy(Decorated(func)).run,
+    "partial": lambda func: partial(call, func),
+    "partial by name": lambda func: partial(call, func=func),
+    "default": keep_in_default,
+    "default by name": keep_by_name,
+    "attribute": keep_as_attribute,
+    "dictionary": keep_in(lambda func: {"func": func}),
+    "list": keep_in(lambda func: [func]),
+    "tuple": keep_in(lambda func: (func, 1)),
+}
 SAME: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "partial": (partial(forever, 1), partial(forever, 2)),
     "partial and function": (partial(forever, 1), forever),
@@ -292,6 +383,15 @@ SAME: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "in slots": (Slotted(forever), Slotted(forever)),
     "decorated object": (decorate(Wrapped(forever)), decorate(Wrapped(forever))),
     "decorated often": (decorate_often(forever), decorate_often(forever)),
+    "object of a class": (Decorated(forever, 1), Decorated(forever, 2)),
+    "method with data": (Strategy(forever, 1).run, Strategy(forever, 2).run),
+    "many": (keep_in_many(forever), keep_in_many(forever)),
+    "proxy": (decorate(Proxy()), decorate(Proxy())),
+    **{f"keeping by {kind}": (keep(forever), keep(forever)) for kind, keep in KEEPING.items()},
+    **{
+        f"keeping local by {kind}": (keep(make_closure(1)), keep(make_closure(2)))
+        for kind, keep in KEEPING.items()
+    },
 }
 
 
@@ -335,6 +435,9 @@ OTHERS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "in slots": (Slotted(forever), Slotted(another)),
     "decorated object": (decorate(Wrapped(forever)), decorate(Wrapped(another))),
     "built-in": (decorate(dict), decorate(globals)),
+    "classes": (decorate(Actor), decorate(OtherActor)),
+    "mocks": (AsyncMock(), AsyncMock()),
+    **{f"keeping by {kind}": (keep(forever), keep(another)) for kind, keep in KEEPING.items()},
 }
 
 
@@ -345,11 +448,22 @@ async def test_decorated_functions_of_one_name(
     second: Callable[[], Any],
     unique: bool | None,  # noqa: FBT001
 ) -> None:
-    """9.9 A decorator without `functools.wraps`, or one that is a class, makes two of two."""
+    """9.9 Whatever keeps two functions is two functions, however it is called."""
     async with open_guarded() as runner:
         task = runner.task(unique=unique).schedule(first)
         assert runner.task(unique=True).schedule(second) is not task
         assert runner.task(unique=True, key="key").schedule(first) is not task
+
+
+async def test_a_mock_stays_the_same_when_it_is_called() -> None:
+    """9.9 What it makes of itself then does not belong to it."""
+    mock = AsyncMock(return_value=None)
+    async with open_guarded() as runner:
+        first = TasksScheduler(runner).after_response.task(unique=True).schedule(mock)
+        await mock()
+        mock.side_effect = forever
+        assert runner.task(unique=True).schedule(mock) is first
+        first.cancel()
 
 
 async def test_one_that_was_scheduled_without_is_returned() -> None:
@@ -466,6 +580,19 @@ async def test_a_task_that_is_skipped_makes_way() -> None:
         assert batch.schedule(forever) is not skipped
 
 
+async def test_a_task_stays_its_own_requests() -> None:
+    """9.8 The outcome of who was given it meanwhile says nothing; `wait` tells that (1.6)."""
+    async with open_guarded() as runner:
+        first, second = TasksScheduler(runner), TasksScheduler(runner)
+        task = first.after_response.task(unique=True).schedule(forever)
+        assert second.after_response.task(unique=True).schedule(forever) is task
+        second.reach(Phase.AFTER_RESPONSE)
+        assert states(task) == ["pending"]
+        first.reach(Phase.AFTER_RESPONSE, failed=True)
+        with pytest.raises(TaskSkipped):
+            await task.wait()
+
+
 @pytest.mark.parametrize("key", [None, "key"])
 @pytest.mark.parametrize("unique", [True, None], ids=["unique", "plain"])
 @pytest.mark.parametrize("in_thread", [False, True])
@@ -477,16 +604,16 @@ async def test_a_task_that_is_cancelled_makes_way(
     key: str | None,
 ) -> None:
     """9.8 At once where `cancel` has said that it takes effect, so that a timer can be set anew."""
-    settings: TaskSettings = {} if key is None else {"key": key}
     async with open_guarded() as runner:
-        first = runner.task(**settings, unique=unique).schedule(forever)
+        batch = runner.task(key=key, unique=True)
+        first = runner.task(key=key, unique=unique).schedule(forever)
         if begins:
             await first.started.wait()
 
         def again() -> Task:
             assert first.cancel()
-            second = runner.task(**settings, unique=True).schedule(forever)
-            assert runner.task(**settings, unique=True).schedule(forever) is second
+            second = batch.schedule(forever)
+            assert batch.schedule(forever) is second
             return second
 
         second = await to_thread.run_sync(again) if in_thread else again()

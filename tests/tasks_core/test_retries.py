@@ -374,27 +374,31 @@ class Twice:
             return await attempt()
         return self.of
 
-    def copy(self) -> Twice:
+    def make_copy(self) -> Twice:
         one = Twice()
         one.of = self
         return one
+
+    copy: Any = make_copy
 
 
 class TwiceListed(list[object], Twice):
     """One that is a list: this makes lists of itself."""
 
-    copy = list.copy  # pyright: ignore[reportAssignmentType]
+    copy: Any = list[object].copy
 
 
 class TwiceOf(Twice):
     """One that makes others, of something."""
 
-    def copy(self, of: Twice) -> Twice:  # type: ignore[override]
+    def copy_of(self, of: Twice) -> Twice:
         return of
+
+    copy: Any = copy_of
 
 
 class TwiceNoCopy(Twice):
-    copy = None  # type: ignore[assignment]
+    copy: Any = None
 
 
 @pytest.mark.parametrize(
@@ -1056,7 +1060,7 @@ async def test_a_shutdown_between_attempts(
     assert record.levelname == "ERROR"
 
 
-class Empty(SomeError):
+class EmptyError(SomeError):
     """An error that is as long as what it holds."""
 
     def __len__(self) -> int:
@@ -1079,14 +1083,14 @@ async def test_a_shutdown_after_an_error_that_is_false() -> None:
     async with open_guarded() as runner:
         waiting = Waiting()
         tasks = [
-            Flaky(9, Empty).schedule(runner, sync=False, retry=retry, shield=True)
+            Flaky(9, EmptyError).schedule(runner, sync=False, retry=retry, shield=True)
             for retry in (waiting, in_a_shield)
         ]
         await waiting.waits.wait()
         await asked.wait()
         await drain(runner)
     assert states(*tasks) == ["failed"] * 2
-    assert [type(task.exception) for task in tasks] == [Empty] * 2
+    assert [type(task.exception) for task in tasks] == [EmptyError] * 2
 
 
 @pytest.mark.parametrize(

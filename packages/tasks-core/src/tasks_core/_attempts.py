@@ -246,9 +246,9 @@ def _for_one(retry: Retry) -> Retry:
     Tenacity's hold how far they have come, and copy themselves for each call of what they decorate.
     """
     copy = getattr(type(retry), "copy", None)
-    made: object = copy(retry) if callable(copy) and fits(copy, (retry,)) else None
+    made: Any = copy(retry) if callable(copy) and fits(copy, (retry,)) else None
     # What makes anything else, as a list does, does not mean this.
-    return cast("Retry", made) if type(made) is type(retry) else retry
+    return made if type(made) is type(retry) else retry
 
 
 def _refuse_sync(made: object, retry: object) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from inspect import (
     CO_ASYNC_GENERATOR,
@@ -18,7 +18,7 @@ from inspect import (
     isgeneratorfunction,
     signature,
 )
-from types import CodeType, FunctionType, MemberDescriptorType, MethodType
+from types import BuiltinFunctionType, CodeType, FunctionType, MemberDescriptorType, MethodType
 from typing import Final, TypeAlias, TypeVar, cast
 
 _ASYNC = CO_COROUTINE | CO_ITERABLE_COROUTINE
@@ -71,9 +71,13 @@ def _ask(question: Callable[[], R]) -> R | None:
 
 
 def _unwrap_partial(func: object) -> object:
-    while isinstance(func, partial):
+    while issubclass(type(func), partial):  # no `__class__` is asked, which may raise
         func = cast("partial[object]", func).func
     return func
+
+
+def _is_class(value: object) -> bool:
+    return issubclass(type(value), type)
 
 
 def is_async(func: Callable[..., object]) -> bool:
@@ -269,50 +273,68 @@ def fits(func: object, args: tuple[object, ...]) -> bool:
 def identify(func: object) -> object:
     """Return what is the same for the same function, however often it is made or bound.
 
-    Functions in its closure belong to it, and those among its attributes if it is an object that is
-    called: what a decorator makes is one function by its code.
+    What it keeps that can be called belongs to it, and what that keeps: so what a decorator makes
+    is one function for each that it was given, and the same one when it is made anew.
     """
-    reached: list[object] = []
-    receivers: list[int] = []
-    _reach(func, reached, receivers)
+    reached = [func]
+    known = {id(func)}
+    parts: list[object] = []
     for one in reached:  # it grows
-        for within in _held_by(one):
-            inner = unbind(within)
-            if (
-                callable(inner)
-                and not issubclass(type(inner), type)
-                and len(reached) < _MOST_REACHED
-                and all(inner is not other for other in reached)
-            ):
-                _reach(within, reached, receivers)
-    return (*map(_identify, reached), *receivers)
-
-
-def _reach(func: object, reached: list[object], receivers: list[int]) -> None:
-    """Note a function; and what it is bound to, if that can be called: it sends for a function."""
-    func = _unwrap_partial(func)
-    reached.append(unbind(func))
-    receiver = func.__self__ if type(func) is MethodType else None
-    if type(receiver) is FunctionType or isinstance(receiver, type):
-        reached.append(receiver)
-    elif callable(receiver) and all(receiver is not one for one in reached):
-        receivers.append(id(receiver))  # who lives by this identity holds it
+        parts += _identify(one, known)
+        for kept in _kept_by(one):
+            if callable(kept) and id(kept) not in known and len(reached) < _MOST_REACHED:
+                reached.append(kept)
+                known.add(id(kept))
+    return tuple(parts)
 
 
 _MOST_REACHED = 50
 
 
-def _held_by(func: object) -> Sequence[object]:
-    """Return what a function's closure holds; or the attributes of an object that is called."""
-    if type(func) is FunctionType:
-        cells = func.__closure__ or ()
-        return [_ask(partial(getattr, cell, "cell_contents")) for cell in cells]  # it may be empty
-    if issubclass(type(func), type):
-        return ()
-    members = [one for kind in type(func).__mro__ for one in vars(kind).values()]
-    slots = [one for one in members if type(one) is MemberDescriptorType]
-    own = _ask(lambda: tuple(vars(func).values())) or ()
-    return [*own, *(_ask(partial(one.__get__, func)) for one in slots)]
+def _kept_by(one: object) -> Iterator[object]:
+    """Iterate over what a function keeps: what it is bound to comes after itself."""
+    if issubclass(type(one), partial):
+        whole = cast("partial[object]", one)
+        yield from (whole.func, *whole.args, *whole.keywords.values())
+    elif type(one) is MethodType:
+        yield one.__func__
+        receiver = one.__self__
+        if type(receiver) is FunctionType or _is_class(receiver):
+            yield receiver
+        elif not callable(receiver):
+            yield from _attributes(receiver)
+    elif type(one) is FunctionType:
+        for cell in one.__closure__ or ():
+            yield from _each(_ask(partial(getattr, cell, "cell_contents")))  # it may be empty
+        for value in (*(one.__defaults__ or ()), *(one.__kwdefaults__ or {}).values()):
+            yield from _each(value)
+        for value in list(one.__dict__.values()):
+            yield from _each(value)
+    elif type(one) is not BuiltinFunctionType and not _is_class(one):
+        yield from _attributes(one)
+
+
+def _each(value: object) -> Iterable[object]:
+    """Return a value that a function keeps; of a small container what is in it."""
+    if type(value) is dict:
+        value = list(cast("dict[object, object]", value).values())
+    if type(value) is list or type(value) is tuple:
+        values = cast("Sequence[object]", value)
+        return values if len(values) <= _MOST_REACHED else ()
+    return (value,)
+
+
+def _attributes(one: object) -> Iterator[object]:
+    """Iterate over the attributes that an object has, without asking it."""
+    values = _ask(lambda: [(str(name), value) for name, value in list(vars(one).items())]) or []
+    # Not what a mock makes of itself when it is called: it is known by its class, which it has
+    # for itself.
+    yield from (value for name, value in values if not name.startswith("_mock_"))
+    for kind in type(one).__mro__:
+        if "__slots__" in vars(kind):
+            for slot in list(vars(kind).values()):
+                if type(slot) is MemberDescriptorType:
+                    yield _ask(partial(slot.__get__, one))
 
 
 def unbind(func: object) -> object:
@@ -321,10 +343,26 @@ def unbind(func: object) -> object:
     return func.__func__ if type(func) is MethodType else func
 
 
-def _identify(func: object) -> object:
-    module = _ask(lambda: getattr(func, "__module__", None))
-    code = func.__code__ if type(func) is FunctionType else None
-    return (module if type(module) is str else None, describe(func), code)
+def _identify(one: object, known: set[int]) -> tuple[object, ...]:
+    """Return by what something callable is known: a function by its code, an object by its class.
+
+    Who lives by an identity holds what it is of, so ids are told apart.
+    """
+    if issubclass(type(one), partial):
+        return ()
+    if type(one) is MethodType:
+        # What a method is of is known only where it can be called, as it sends for a function; and
+        # not where that has the method as an attribute.
+        receiver = one.__self__
+        plain = type(receiver) is FunctionType or _is_class(receiver)
+        return () if plain or not callable(receiver) or id(receiver) in known else (id(receiver),)
+    kind: object = None
+    if type(one) is FunctionType:
+        kind = one.__code__
+    elif type(one) is not BuiltinFunctionType and not _is_class(one):
+        kind = id(type(one))
+    module = _ask(lambda: getattr(one, "__module__", None))
+    return (module if type(module) is str else None, describe(one), kind)
 
 
 def _nothing_runs_it(func: object) -> str:
