@@ -8,6 +8,7 @@ The map, in the order of who may know whom; each module knows only those before 
     _checks                what is refused among the values that users pass
     _config                what can be set for a task
     _function              what is known of functions before they are called
+    _identity              which functions are the same one
     _raised                what was raised, whatever users' exceptions override
     _threads               calling functions where they belong: here, or in a thread
     _living                what lives on an event loop

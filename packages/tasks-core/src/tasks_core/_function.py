@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from inspect import (
     CO_ASYNC_GENERATOR,
@@ -18,7 +18,7 @@ from inspect import (
     isgeneratorfunction,
     signature,
 )
-from types import BuiltinFunctionType, CodeType, FunctionType, MemberDescriptorType, MethodType
+from types import CodeType, FunctionType, MethodType
 from typing import Final, TypeAlias, TypeVar, cast
 
 _ASYNC = CO_COROUTINE | CO_ITERABLE_COROUTINE
@@ -36,14 +36,14 @@ def describe(func: object) -> str:
     """Return the qualified name of anything callable, whatever its attributes do when read."""
     if type(func) is FunctionType:
         return func.__qualname__.removesuffix(_RENAMED)
-    func = _unwrap_partial(func)
-    name = _ask(lambda: getattr(func, "__qualname__", None))
+    func = unwrap_partial(func)
+    name = ask(lambda: getattr(func, "__qualname__", None))
     return name.removesuffix(_RENAMED) if type(name) is str else type_name(func)
 
 
 def full_name(func: object) -> str:
     """Return that name, with the module before it where there is one."""
-    module = _ask(lambda: getattr(_unwrap_partial(func), "__module__", None))
+    module = ask(lambda: getattr(unwrap_partial(func), "__module__", None))
     name = describe(func)
     return f"{module}.{name}" if type(module) is str else name
 
@@ -56,11 +56,11 @@ def type_name(value: object) -> str:
 
 def show(value: object, how: Callable[[object], str] = str) -> str:
     """Return the text of anything, whatever it does when it is asked for it."""
-    text = _ask(lambda: how(value))
+    text = ask(lambda: how(value))
     return type_name(value) if text is None else text
 
 
-def _ask(question: Callable[[], R]) -> R | None:
+def ask(question: Callable[[], R]) -> R | None:
     """Return the answer of code that reads attributes; a hostile one says nothing (4.1)."""
     try:
         return question()
@@ -70,14 +70,11 @@ def _ask(question: Callable[[], R]) -> R | None:
         return None
 
 
-def _unwrap_partial(func: object) -> object:
+def unwrap_partial(func: object) -> object:
+    """Return the function of a partial, and of partials of that."""
     while issubclass(type(func), partial):  # no `__class__` is asked, which may raise
         func = cast("partial[object]", func).func
     return func
-
-
-def _is_class(value: object) -> bool:
-    return issubclass(type(value), type)
 
 
 def is_async(func: Callable[..., object]) -> bool:
@@ -90,14 +87,14 @@ def is_async(func: Callable[..., object]) -> bool:
         flags = func.__code__.co_flags & _ASYNC
         if flags or not func.__dict__:  # where a function may be marked as async
             return flags != 0
-    plain = _unwrap_partial(func)
+    plain = unwrap_partial(func)
     return _is_kind(iscoroutinefunction, plain) or _flags(plain) & CO_ITERABLE_COROUTINE != 0
 
 
 def _is_kind(kind: Callable[[object], bool], func: object) -> bool:
     """Whether a function, or the ``__call__`` of a callable object, is of the kind."""
     asked = (func, getattr(type(func), "__call__", None))  # noqa: B004 - the function
-    return any(_ask(partial(kind, one)) for one in asked)
+    return any(ask(partial(kind, one)) for one in asked)
 
 
 def _flags(func: object) -> int:
@@ -170,7 +167,7 @@ def _find_shape(func: object, given: int, kwargs: Mapping[str, object]) -> _Shap
         called = func.__func__  # pyright: ignore[reportFunctionMemberAccess]
         given += 1
     elif type(func) is not FunctionType:
-        if isinstance(func, type) or _ask(lambda: getattr(func, "__signature__", None)) is not None:
+        if isinstance(func, type) or ask(lambda: getattr(func, "__signature__", None)) is not None:
             return None
         called, given = getattr(type(func), "__call__", None), given + 1  # noqa: B004 - its function
         is_object = True
@@ -200,7 +197,7 @@ def _remember(key: tuple[object, ...], code: CodeType) -> None:
 
 def is_generator(func: object) -> bool:
     """Whether calling ``func`` runs nothing yet, and makes a generator."""
-    func = _unwrap_partial(func)
+    func = unwrap_partial(func)
     flags = _flags(func)
     if flags:
         return flags & _GENERATOR != 0 and not flags & CO_ITERABLE_COROUTINE
@@ -219,7 +216,7 @@ def check_kind(func: object) -> None:
 
 def _check_arguments(func: object, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
     readable = _signature(func)
-    inner = _unwrap_partial(func)
+    inner = unwrap_partial(func)
     try:
         if readable is not None:
             readable.bind(*args, **kwargs)
@@ -242,9 +239,9 @@ def _signature(func: object) -> Signature | None:
     """
     shape = None if type(func) is partial else _find_shape(func, 0, {})
     if shape is not None and shape[2]:
-        return _ask(lambda: _without_self(signature(shape[0], follow_wrapped=False)))
+        return ask(lambda: _without_self(signature(shape[0], follow_wrapped=False)))
     called = cast("Callable[..., object]", func)
-    return _ask(lambda: signature(called, follow_wrapped=False))
+    return ask(lambda: signature(called, follow_wrapped=False))
 
 
 def _without_self(whole: Signature) -> Signature:
@@ -268,101 +265,6 @@ def fits(func: object, args: tuple[object, ...]) -> bool:
     if shape is not None:
         _remember(shape[1], shape[0].__code__)
     return True
-
-
-def identify(func: object) -> object:
-    """Return what is the same for the same function, however often it is made or bound.
-
-    What it keeps that can be called belongs to it, and what that keeps: so what a decorator makes
-    is one function for each that it was given, and the same one when it is made anew.
-    """
-    reached = [func]
-    known = {id(func)}
-    parts: list[object] = []
-    for one in reached:  # it grows
-        parts += _identify(one, known)
-        for kept in _kept_by(one):
-            if callable(kept) and id(kept) not in known and len(reached) < _MOST_REACHED:
-                reached.append(kept)
-                known.add(id(kept))
-    return tuple(parts)
-
-
-_MOST_REACHED = 50
-
-
-def _kept_by(one: object) -> Iterator[object]:
-    """Iterate over what a function keeps: what it is bound to comes after itself."""
-    if issubclass(type(one), partial):
-        whole = cast("partial[object]", one)
-        yield from (whole.func, *whole.args, *whole.keywords.values())
-    elif type(one) is MethodType:
-        yield one.__func__
-        receiver = one.__self__
-        if type(receiver) is FunctionType or _is_class(receiver):
-            yield receiver
-        elif not callable(receiver):
-            yield from _attributes(receiver)
-    elif type(one) is FunctionType:
-        for cell in one.__closure__ or ():
-            yield from _each(_ask(partial(getattr, cell, "cell_contents")))  # it may be empty
-        for value in (*(one.__defaults__ or ()), *(one.__kwdefaults__ or {}).values()):
-            yield from _each(value)
-        for value in list(one.__dict__.values()):
-            yield from _each(value)
-    elif type(one) is not BuiltinFunctionType and not _is_class(one):
-        yield from _attributes(one)
-
-
-def _each(value: object) -> Iterable[object]:
-    """Return a value that a function keeps; of a small container what is in it."""
-    if type(value) is dict:
-        value = list(cast("dict[object, object]", value).values())
-    if type(value) is list or type(value) is tuple:
-        values = cast("Sequence[object]", value)
-        return values if len(values) <= _MOST_REACHED else ()
-    return (value,)
-
-
-def _attributes(one: object) -> Iterator[object]:
-    """Iterate over the attributes that an object has, without asking it."""
-    values = _ask(lambda: [(str(name), value) for name, value in list(vars(one).items())]) or []
-    # Not what a mock makes of itself when it is called: it is known by its class, which it has
-    # for itself.
-    yield from (value for name, value in values if not name.startswith("_mock_"))
-    for kind in type(one).__mro__:
-        if "__slots__" in vars(kind):
-            for slot in list(vars(kind).values()):
-                if type(slot) is MemberDescriptorType:
-                    yield _ask(partial(slot.__get__, one))
-
-
-def unbind(func: object) -> object:
-    """Return the function of a bound method, and of partials."""
-    func = _unwrap_partial(func)
-    return func.__func__ if type(func) is MethodType else func
-
-
-def _identify(one: object, known: set[int]) -> tuple[object, ...]:
-    """Return by what something callable is known: a function by its code, an object by its class.
-
-    Who lives by an identity holds what it is of, so ids are told apart.
-    """
-    if issubclass(type(one), partial):
-        return ()
-    if type(one) is MethodType:
-        # What a method is of is known only where it can be called, as it sends for a function; and
-        # not where that has the method as an attribute.
-        receiver = one.__self__
-        plain = type(receiver) is FunctionType or _is_class(receiver)
-        return () if plain or not callable(receiver) or id(receiver) in known else (id(receiver),)
-    kind: object = None
-    if type(one) is FunctionType:
-        kind = one.__code__
-    elif type(one) is not BuiltinFunctionType and not _is_class(one):
-        kind = id(type(one))
-    module = _ask(lambda: getattr(one, "__module__", None))
-    return (module if type(module) is str else None, describe(one), kind)
 
 
 def _nothing_runs_it(func: object) -> str:

@@ -8,7 +8,8 @@ from types import FunctionType
 from typing import Any
 
 from ._exceptions import BacklogFullError
-from ._function import describe, identify, unbind
+from ._function import describe
+from ._identity import identify, unbind
 from ._record import escape
 from ._state import PENDING
 from ._task import Task
