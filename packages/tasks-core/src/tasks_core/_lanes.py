@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from types import FunctionType
 from typing import Any
+from weakref import WeakSet
 
 from ._exceptions import BacklogFullError
 from ._function import describe
@@ -48,6 +49,9 @@ class Lanes:
 
     def __init__(self) -> None:
         self._lanes: dict[object, Lane] = {}
+        # What users have cancelled while it could take effect: nobody is given such in place of a
+        # new task (contract 9.8). It changes in any thread.
+        self.dismissed = WeakSet[Task]()
         # How often anything was changed.
         self._changes = 0
         # Whether what is handed over to an engine no longer waits for its turn.

@@ -87,9 +87,6 @@ class TaskRunner(Scheduler):
         # while one of them is being started.
         self._lanes: Final = Lanes()
         self._due: deque[Task] | None = None
-        # What users have cancelled while it could take effect: nobody is given such in place of a
-        # new task (contract 9.8).
-        self._dismissed: Final = WeakSet[Task]()
         # The attempts of tasks that have a retry.
         self._retrying: dict[Task, Attempts] = {}
         # The carriers by their names, and the threads in which sync ones hand over.
@@ -594,7 +591,7 @@ class TaskRunner(Scheduler):
         effective = task._is_async or not task.attempt
         if task._lives and not task._is_on_its_way:
             if effective:
-                self._dismissed.add(task)
+                self._lanes.dismissed.add(task)
             self._on_loop(task._backend, partial(self._cancel_here, task))
             return effective
         return False
@@ -647,7 +644,7 @@ class TaskRunner(Scheduler):
 
     def _cancel_here(self, task: Task) -> None:
         if task._is_on_its_way:  # by now
-            self._dismissed.discard(task)
+            self._lanes.dismissed.discard(task)
         else:
             task._backend.living.cancel(task)
 

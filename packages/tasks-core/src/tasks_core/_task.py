@@ -452,7 +452,7 @@ class Task(Generic[P, R_co]):
     @property
     def _is_dismissed(self) -> bool:
         """Whether it is over, or will be as its users have cancelled it."""
-        return self._ended_at is not None or self in self._runner._dismissed
+        return self._ended_at is not None or self in self._runner._lanes.dismissed
 
     @property
     def _is_on_its_way(self) -> bool:
