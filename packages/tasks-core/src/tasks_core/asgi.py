@@ -88,9 +88,6 @@ class TasksMiddleware:
                 "to ApplicationTasks(...)"
             )
             raise TypeError(msg)
-        if tasks is not None and not isinstance(cast("object", tasks), ApplicationTasks):
-            msg = f"tasks is an ApplicationTasks, not {name_kind(tasks)}: ApplicationTasks(...)"
-            raise TypeError(msg)
         self._app = app
         self._disconnects = disconnects
         self._mount_key = mount_key
