@@ -33,7 +33,6 @@ from tasks_core import (
     TaskSkipped,
     TasksScheduler,
 )
-from tasks_core._lanes import _newest
 from tasks_core.testing import drain, inline
 
 from tests.tasks_core.clock import LONG, forward, with_clock
@@ -1762,7 +1761,7 @@ async def test_who_is_about_to_leave_is_not_returned() -> None:
         task, ended = runner.schedule(forever), runner.schedule(forever)
         ended.cancel()
         await over(ended)
-        assert _newest(Changing({task: None, ended: None})) is task
+        assert runner._lanes._newest(Changing({task: None, ended: None})) is task
         task.cancel()
 
 

@@ -170,11 +170,13 @@ class Lanes:
     def _find_twin(self, task: Task, index: object, lane: Lane | None) -> Task | None:
         """Return a task of the same function and key that lives."""
         if task.config.key is not None:
-            return None if lane is None else _newest(self._tell_apart(lane, identify(task.func)))
+            return (
+                None if lane is None else self._newest(self._tell_apart(lane, identify(task.func)))
+            )
         # All of a lane are of the same function here.
         uncounted = self._lanes.get((None, index))
-        twin = None if lane is None else _newest(lane.living)
-        return twin or (None if uncounted is None else _newest(uncounted.living))
+        twin = None if lane is None else self._newest(lane.living)
+        return twin or (None if uncounted is None else self._newest(uncounted.living))
 
     def _tell_apart(self, lane: Lane, function: object) -> dict[Task, None]:
         """Return the tasks of a function in a lane, in which others may be."""
@@ -187,6 +189,17 @@ class Lanes:
             if self._changes == changes:
                 lane.living, lane.twins = living, twins
         return lane.twins.get(function, _NOBODY)
+
+    def _newest(self, living: dict[Task, Any]) -> Task | None:
+        """Return the newest of the tasks that go on; what is over, or cancelled, leaves soon."""
+        while True:
+            try:
+                for one in reversed(living):
+                    if one._ended_at is None and one not in self.dismissed:
+                        return one
+            except RuntimeError:  # who has come in between has changed it
+                continue
+            return None
 
     def _refuse_backlog(self, task: Task, lane: Lane) -> None:
         config = task.config
@@ -236,18 +249,6 @@ class Lanes:
         if task._ended_at is not None:
             task._lane = None
             self.leave(task, lane)
-
-
-def _newest(living: dict[Task, Any]) -> Task | None:
-    """Return the newest of the tasks that go on; what is over, or cancelled, leaves soon."""
-    while True:
-        try:
-            for one in reversed(living):
-                if not one._is_dismissed:
-                    return one
-        except RuntimeError:  # who has come in between has changed it
-            continue
-        return None
 
 
 def _code_of(task: Task) -> object:

@@ -450,11 +450,6 @@ class Task(Generic[P, R_co]):
         return self._state is CANCELLED and self in self._runner._cut
 
     @property
-    def _is_dismissed(self) -> bool:
-        """Whether it is over, or will be as its users have cancelled it."""
-        return self._ended_at is not None or self in self._runner._lanes.dismissed
-
-    @property
     def _is_on_its_way(self) -> bool:
         """Whether it is being handed over to an engine, or was."""
         return self._carried is not None and self._began_at is not None
