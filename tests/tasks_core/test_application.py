@@ -832,6 +832,38 @@ async def test_a_lifespan_by_messages_within_another_ones() -> None:
     assert runner not in runners
 
 
+@pytest.mark.parametrize("mounted", [False, True])
+async def test_the_layers_within_an_application(mounted: bool) -> None:
+    """3.3 Their settings are over its own from the moment its request is routed; asked for once."""
+    tasks, names, asked = ApplicationTasks(config=TaskConfig(name="application")), [""], [0]
+
+    def layers(scope: Scope, config: TaskConfig) -> TaskConfig | None:
+        asked[0] += 1
+        name: str | None = scope.get("route")
+        return None if name is None else config.merge(TaskConfig(name=f"{config.name}'s {name}"))
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        names[:] = [current_tasks().schedule(nothing).name]
+        scope["route"] = "route"
+        names.extend(current_tasks().schedule(nothing).name for _ in range(2))
+        await answer(send)
+
+    async def refuse(receive: Receive, send: Send) -> None:
+        raise NotImplementedError
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await tasks.serve(route, scope, receive, send, layers=layers)
+        elif mounted:
+            raise NotImplementedError
+        else:
+            await tasks.live(application(refuse)[0], scope, receive, send)
+
+    async with drain(), serve(TasksMiddleware(app) if mounted else app) as server:
+        assert (await server.request()).error is None
+    assert (names, asked) == (["application", *["application's route"] * 2], [2])
+
+
 # Each of a scheduler's public names, with what it is called with.
 PUBLIC: dict[str, tuple[Any, ...] | None] = {
     "after_response": None,

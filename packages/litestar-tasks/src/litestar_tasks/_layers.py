@@ -2,56 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, cast, get_args, get_origin
 
 from litestar.di import Provide
 from litestar.exceptions import ImproperlyConfiguredException
-from tasks_core import TaskConfig, TaskRunner, TasksScheduler
+from tasks_core import TaskConfig, TasksScheduler
 
 from ._access import NAME
 
 if TYPE_CHECKING:
     from litestar.handlers import BaseRouteHandler
 
-Merge = Callable[[Any], TaskConfig | None]
-
 
 class ProvideTasks(Provide):
     """The plugin's dependency."""
-
-
-class LitestarScheduler(TasksScheduler):
-    """A request's scheduler, with the settings of its handler's layers once that is known.
-
-    Args:
-        scope: The request's scope, in which Litestar will say which handler it is.
-        merge: Merges the settings of a handler's layers.
-        runner: The application's runner.
-    """
-
-    __slots__ = ("_merge", "_own", "_scope")
-
-    def __init__(self, scope: Mapping[str, Any], merge: Merge, runner: TaskRunner) -> None:
-        self._scope: Mapping[str, Any] | None = scope
-        self._merge = merge
-        self._own: TaskConfig
-        super().__init__(runner)
-
-    @property  # the core's own is plain, as most requests have nothing to look up
-    def config(self) -> TaskConfig:
-        """The settings that a task of this request has before its own."""
-        if self._scope is not None and "route_handler" in self._scope:
-            layers = self._merge(self._scope["route_handler"])
-            self._scope = None
-            if layers is not None:
-                self._own = self._own.merge(layers)
-        return self._own
-
-    @config.setter
-    def config(self, config: TaskConfig) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        self._own = config
 
 
 def merge_layers(handler: BaseRouteHandler) -> TaskConfig | None:

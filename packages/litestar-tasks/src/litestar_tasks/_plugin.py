@@ -16,7 +16,6 @@ from tasks_core.asgi import ApplicationTasks, add_again, serve_route, tell_failu
 
 from ._access import NAME
 from ._layers import (
-    LitestarScheduler,
     ProvideTasks,
     check_handler,
     check_name,
@@ -160,23 +159,23 @@ class _Attached:
 
     def _get_tasks(self, scope: Scope) -> TasksScheduler:
         """Return the request's tasks, to a handler that asks for them."""
-        return self._tasks.get_here(lambda: self._merge(scope["route_handler"]))
+        return self._tasks.get_here(scope, self._layers)
 
     # Litestar types each message by itself, the core takes any mapping. A `cast` would do, but it
     # is a call for each request.
     async def _serve(self, app: Any, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401
         """Give each request a scheduler, with the settings of its handler's layers."""
-        make = partial(LitestarScheduler, scope, self._merge)
         await self._tasks.serve(
-            app, scope, receive, send, (WebSocketDisconnect,), make, layers=self._layers
+            app, scope, receive, send, (WebSocketDisconnect,), layers=self._layers
         )
 
-    def _layers(self, scope: Any) -> TaskConfig | None:  # noqa: ANN401
-        """Return the settings of the handler's layers, once it is a handler of this application."""
+    def _layers(self, scope: Any, config: TaskConfig) -> TaskConfig | None:  # noqa: ANN401
+        """Put the settings of the handler's layers over the application's, once it is known."""
         handler = scope.get("route_handler")
         if handler is None or handler.ownership_layers[0] is not scope["litestar_app"]:
-            return None
-        return self._merge(handler)
+            return None  # or it is that of the application in which this one is mounted
+        layers = self._merge(handler)
+        return config if layers is None else config.merge(layers)
 
 
 def _around_route(app: Any) -> ASGIApp:  # noqa: ANN401 - as above

@@ -1,53 +1,71 @@
-"""A request's scheduler as a mounted application has it."""
+"""A request's scheduler with settings of layers within the application, or of a mounted one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 from ._config import TaskConfig
 from ._phase import IMMEDIATE, Phase
+from ._runner import TaskRunner
 from ._scheduler import TasksScheduler
 from ._task import Task
 
+Layers: TypeAlias = Callable[[TaskConfig], TaskConfig | None]
+"""Returns settings with those of layers over them; nothing as long as these are not known."""
 
-class LayeredScheduler(TasksScheduler):
+
+class RoutedScheduler(TasksScheduler):
+    """A request's scheduler with the settings of its route's layers, once that is known.
+
+    Args:
+        runner: The application's runner.
+        layers: Puts the layers' settings over the application's.
+    """
+
+    __slots__ = ("_layers", "_own")
+
+    _own: TaskConfig
+    _layers: Layers | None
+
+    def __init__(self, runner: TaskRunner, layers: Layers) -> None:
+        super().__init__(runner)
+        self._layers = layers
+
+    @property  # the other's is plain, as most requests have nothing to look up
+    def config(self) -> TaskConfig:
+        """The settings that a task of this request has before its own."""
+        layers = self._layers
+        config = None if layers is None else layers(self._own)
+        if config is not None:
+            self._own = config
+            self._layers = None  # now, as another thread may ask
+        return self._own
+
+    @config.setter
+    def config(self, config: TaskConfig) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        self._own = config
+
+
+class LayeredScheduler(RoutedScheduler):
     """A request's scheduler as a mounted application has it: with that one's settings over it.
 
     Args:
         request: The request's scheduler.
         config: The settings of the mounted application.
-        layers: Returns those of layers within that, or nothing as long as they are not known.
+        layers: Puts those of layers within that over these.
     """
 
-    __slots__ = ("_layers", "_own", "_request")
+    __slots__ = ("_request",)
 
     def __init__(
-        self,
-        request: TasksScheduler,
-        config: TaskConfig,
-        layers: Callable[[], TaskConfig | None] | None = None,
+        self, request: TasksScheduler, config: TaskConfig, layers: Layers | None = None
     ) -> None:
         self._request = request
         self._runner = request._runner
         self._open = 0
-        self._own: TaskConfig
+        self._own = request.config.merge(config)
         self._layers = layers
-        self.config = request.config.merge(config)  # pyright: ignore[reportIncompatibleVariableOverride]
-
-    @property
-    def config(self) -> TaskConfig:
-        """The settings that a task of this request has before its own."""
-        layers = self._layers
-        inner = None if layers is None else layers()
-        if inner is not None:
-            self._own = self._own.merge(inner)
-            self._layers = None  # now, as another thread may ask
-        return self._own
-
-    @config.setter
-    def config(self, config: TaskConfig) -> None:
-        self._own = config
 
     def __enter__(self) -> Self:
         """Make it the current scheduler."""

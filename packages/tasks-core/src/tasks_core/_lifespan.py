@@ -12,7 +12,7 @@ from typing import Any, Unpack
 
 from ._config import TaskConfig
 from ._exceptions import Missing, MountedSettingsError, TasksUninitializedError
-from ._layer import LayeredScheduler
+from ._layer import LayeredScheduler, RoutedScheduler
 from ._messages import LifespanMessages
 from ._request import KEY, LAYER, ASGIApp, Receive, Scope, Send, serve
 from ._runner import TaskRunner
@@ -87,14 +87,17 @@ class ApplicationTasks:
         here = (one for one, _ in reversed(_lifespans.get()) if one in self._runners)
         return next(here, None)
 
-    def get_here(self, layers: Callable[[], TaskConfig | None]) -> TasksScheduler:
+    def get_here(
+        self, scope: Scope, layers: Callable[[Scope, TaskConfig], TaskConfig | None]
+    ) -> TasksScheduler:
         """Return the tasks of the request that is being served here, by this application.
 
         For a framework in which nothing of ours is around the application before its lifespan
         runs, nor where it is mounted in another one with tasks: then its settings are a layer.
 
         Args:
-            layers: Returns the settings of layers within the application.
+            scope: The request's scope.
+            layers: As in `serve`.
 
         Raises:
             TasksUninitializedError: There are none; it says why.
@@ -102,8 +105,7 @@ class ApplicationTasks:
         """
         tasks = current.get(self._missing)
         if isinstance(tasks, TasksScheduler) and tasks._runner not in self._runners:
-            config, inner = self.check_layer(), layers()
-            tasks = LayeredScheduler(tasks, config if inner is None else config.merge(inner))
+            tasks = LayeredScheduler(tasks, self.check_layer(), partial(layers, scope))
             current.set(tasks)
         return found(tasks)
 
@@ -148,10 +150,9 @@ class ApplicationTasks:
         receive: Receive,
         send: Send,
         disconnects: tuple[type[Exception], ...] = (),
-        make: Callable[[TaskRunner], TasksScheduler] = TasksScheduler,
         *,
         mounted: bool = False,
-        layers: Callable[[Scope], TaskConfig | None] | None = None,
+        layers: Callable[[Scope, TaskConfig], TaskConfig | None] | None = None,
     ) -> Awaitable[None]:
         """Serve a request with its tasks, or with an error that says why it has none.
 
@@ -161,10 +162,10 @@ class ApplicationTasks:
             receive: The request's ``receive``.
             send: The request's ``send``.
             disconnects: As in `TasksMiddleware`.
-            make: Makes the request's scheduler.
             mounted: Whether another application has routed the request here.
-            layers: Returns the settings of layers within the application, as they count over its
-                own where it is a layer itself; nothing, as long as the request is not routed.
+            layers: Called with the scope and the application's settings, returns these with those
+                of layers within it, a router's for instance, over them: `TaskConfig.merge`. As long
+                as the request is not routed it returns nothing, and is called again.
 
         Raises:
             MountedSettingsError: It is mounted in another application with tasks, and has settings
@@ -173,18 +174,19 @@ class ApplicationTasks:
         runner, outer = self.find(scope), scope.get(KEY)
         if outer is not None and (runner is None or self._is_within(outer, scope)):
             if isinstance(outer, TasksScheduler):
-                layer = LayeredScheduler(
-                    scope.get(LAYER) or outer,
-                    self.check_layer(),
-                    None if layers is None else partial(layers, scope),
-                )
+                within = None if layers is None else partial(layers, scope)
+                layer = LayeredScheduler(scope.get(LAYER) or outer, self.check_layer(), within)
                 return self._serve_layer(app, scope, receive, send, outer, layer)
             return app(scope, receive, send)  # an application further out has said why
         if runner is None:
             missing = Missing.MOUNTED if mounted else self._missing
             return _serve_without(app, scope, receive, send, missing)
         try:
-            scheduler = make(runner)
+            scheduler = (
+                TasksScheduler(runner)
+                if layers is None
+                else RoutedScheduler(runner, partial(layers, scope))
+            )
         except TasksUninitializedError as error:
             return _serve_without(app, scope, receive, send, error.missing)
         return serve(app, scope, receive, send, scheduler, disconnects)
