@@ -790,7 +790,7 @@ async def test_8_6_a_shutdown_hands_over_what_was_scheduled_before(engine: Engin
             await started.started.wait()
             async with anyio.create_task_group() as group:
                 group.start_soon(runner.drain)
-                await until(lambda: runner._drains and plain.state is TaskState.CANCELLED)
+                await until(lambda: runner._shutdown.drains and plain.state is TaskState.CANCELLED)
                 during.append(tasks.schedule(engine.task(double), 4))
                 engine._open.set()
                 engine._held.set()

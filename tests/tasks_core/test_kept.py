@@ -574,7 +574,7 @@ async def test_a_phase_that_is_reached_by_hand_in_time() -> None:
         tasks.after_response.task(shield=True).schedule(note)
         runner.task(shield=True).schedule(reach)
     assert log == ["ran"]
-    assert not runner._unentered
+    assert not runner._shutdown.unentered
 
 
 async def test_a_phase_that_nobody_reaches_of_a_task_that_comes_while_draining(
@@ -663,7 +663,7 @@ async def test_schedulers_of_which_nothing_waits_are_forgotten() -> None:
             TasksScheduler(runner).after_response.schedule(succeed, payload).cancel()
         gc.collect()
         assert sum(one() is not None for one in seen) < 100
-        assert kept in runner._unentered
+        assert kept in runner._shutdown.unentered
 
 
 async def test_what_was_handled_is_not_kept_with_what_was_cancelled() -> None:

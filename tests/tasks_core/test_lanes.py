@@ -1522,7 +1522,7 @@ async def test_many_that_are_cut_when_their_turn_comes() -> None:
         first = batch.schedule(forever)
         tasks = [batch.schedule(forever) for _ in range(MANY)]
         await first.started.wait()
-        runner._drains = True  # as it is while a shutdown cuts one after the other
+        runner._shutdown.drains = True  # as it is while a shutdown cuts one after the other
         first.cancel()
         await over(first)
         await runner.join()

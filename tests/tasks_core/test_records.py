@@ -1087,7 +1087,7 @@ async def test_a_shutdown_ends_it_as_it_begins(remote: bool) -> None:  # noqa: F
                 group.start_soon(follow)
                 await anyio.wait_all_tasks_blocked()
                 group.start_soon(here.drain)
-                while not here._drains:
+                while not here._shutdown.drains:
                     await anyio.lowlevel.checkpoint()
                 if not remote:
                     await anyio.wait_all_tasks_blocked()

@@ -1076,7 +1076,7 @@ async def test_a_shutdown_after_an_error_that_is_false() -> None:
             await attempt()
         asked.set()
         with CancelScope(shield=True):
-            while not runner._cancels:
+            while not runner._shutdown.cancels:
                 await checkpoint()
             return await attempt()
 

@@ -983,7 +983,7 @@ async def test_a_shielded_task_of_a_thread_is_not_lost_between_idle_and_closed(
         def __len__(self) -> int:
             length = super().__len__()
             asks = {frame.function for frame in stack(0)[1:3]}
-            if runner._cancels and not length and not outcomes and moment in asks:
+            if runner._shutdown.cancels and not length and not outcomes and moment in asks:
                 thread = threading.Thread(target=schedule)
                 thread.start()
                 thread.join(0.1)  # or it waits for a lock that is held here

@@ -31,11 +31,12 @@ The map, in the order of who may know whom; each module knows only those before 
     _scheduling            what schedulers have in common, and what they hand tasks to
     _phase_scheduler       one phase of a request, with settings
     _scheduler             one request's view: schedule, reach the phases
-    _layer                 the same, as a mounted application has it
     _periodic              tasks that run by the clock
     _settings              what can be set for a runner
     _everywhere            a task by its id, wherever it runs
+    _shutdown              how far a shutdown has come, and what it cuts short
     _runner                the application's: owns the tasks, drains at shutdown
+    _layer                 a request's with settings of its route's layers, or of a mounted application
     _request               one request's messages, and what they say of its phases
     _messages              a lifespan's messages, and the end of all tasks among them
     _lifespan              the lifespan, with tasks around the application's own code

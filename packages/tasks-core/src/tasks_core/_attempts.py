@@ -140,7 +140,7 @@ class Attempts:
                 self._failure = failure
             self._fails = failure is not None and not self._returned
             self._ended = self._ended or failure is None
-        if self._task._runner._cancels:
+        if self._task._runner._shutdown.cancels:
             self.stop()  # that has come meanwhile: nobody waits for another one
 
     def _let_go(self) -> None:
@@ -160,9 +160,9 @@ class Attempts:
     async def _go_on(self) -> None:
         """Begin another attempt after one that has ended, unless none may follow."""
         runner = self._task._runner
-        if self._fails or runner._cancels:
+        if self._fails or runner._shutdown.cancels:
             await checkpoint()
-        ends = runner._cancels
+        ends = runner._shutdown.cancels
         if ends:
             await self._refuse()
             await checkpoint()
@@ -187,7 +187,7 @@ class Attempts:
         if self._fails:
             self._retrying.cancel()
         elif not waits:  # the retry has not taken what was returned
-            self._task._runner._cut_short(self._task)
+            self._task._runner._shutdown.cut_short(self._task)
 
     async def _attempt(self) -> Any:  # noqa: ANN401 - as above
         timeout = self._task.config.timeout

@@ -121,7 +121,7 @@ class Following(AsyncIterator[TaskStatus]):
         """Wait for the next one."""
         while not self._ends:
             status = await self._look()
-            self._ends = status is None or status.state not in LIVING or self._runner._drains
+            self._ends = status is None or status.state not in LIVING or self._runner._shutdown.drains
             if status is None:
                 break
             seen = (status.state, status.progress)

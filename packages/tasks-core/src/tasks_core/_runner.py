@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from math import inf
 from threading import RLock, get_ident
@@ -41,10 +41,11 @@ from ._phase_scheduler import PhaseScheduler
 from ._record import calendar, escape
 from ._records import Records
 from ._registry import TaskRegistry
-from ._scheduler import FEW, TasksScheduler, current
+from ._scheduler import TasksScheduler, current
 from ._scheduling import Scheduler, watching
 from ._service import Service
 from ._settings import RunnerSettings, Settings
+from ._shutdown import Shutdown
 from ._state import PENDING
 from ._task import Task, task_here
 
@@ -111,23 +112,10 @@ class TaskRunner(Scheduler):
         self._others: tuple[AsyncioBackend, ...] = ()
         # Why it takes no tasks, if it takes none.
         self._closed: Closed | None = Closed.NOT_ENTERED
-        # How far a shutdown has come: it cuts what is not shielded and has not begun, then all that
-        # is not shielded, then everything.
-        self._drains = self._cancels = self._cancels_shielded = False
-        # What the shutdown has cut short, in order, and what each task waited for then, if for
-        # anything; its report is drawn from this.
-        self._cut: dict[Task, str] = {}
+        self._shutdown: Final = Shutdown()
         self._drained: Event | None = None
-        # Where who follows a task waits, on the event loop in which the runner was entered: a
-        # shutdown cancels them as it begins.
-        self._following: Final = set[CancelScope]()
-        # What they have asked last of tasks of other processes, by id and event loop.
+        # What who follows tasks of other processes has asked last, by id and event loop.
         self._asked: Final = WeakValueDictionary[tuple[str, EventLoopToken], Asked]()
-        # Schedulers with tasks that wait, which nobody has entered: perhaps nobody reaches their
-        # phases. It changes under the lock. Those of which nothing waits any more are dropped when
-        # there are more than so many.
-        self._unentered: set[TasksScheduler] = set()
-        self._unentered_room = FEW
 
     async def __aenter__(self) -> Self:
         """Start accepting tasks, for the event loop that is running."""
@@ -192,13 +180,13 @@ class TaskRunner(Scheduler):
         try:
             for clock in self._clocks:
                 await clock.stop()
-            self._drains = True
+            self._shutdown.begin()
             self._let_readers_go()
             self._strand_others()
             self._cut_living()
             self._hurry()
             await self._until_idle(current_time() + self._settings.grace_period)
-            self._cancels = True
+            self._shutdown.cancel()
             self._cut_living()
             timeout = self._settings.shutdown_timeout
             deadline = inf if timeout is None else current_time() + timeout
@@ -206,7 +194,7 @@ class TaskRunner(Scheduler):
                 await self._until_idle(deadline)
         finally:
             # After the bound, or when the server itself has cut this short.
-            self._cancels = self._cancels_shielded = True
+            self._shutdown.cancel(shielded=True)
             self._cut_living()
             try:
                 with CancelScope(shield=True):
@@ -216,9 +204,7 @@ class TaskRunner(Scheduler):
                     self._closed = self._closed or Closed.SHUT_DOWN
                 self._cut_living()  # what a thread has scheduled at the last moment
                 self._drained.set()
-                living = [(task, task._waits_for) for task in self.registry]
-                cut = [(task, why) for task, why in self._cut.items() if task._is_cut]
-                _report.unfinished([*cut, *living])
+                self._shutdown.report(self.registry)
                 await self._write_records()
 
     async def join(self) -> None:
@@ -342,50 +328,22 @@ class TaskRunner(Scheduler):
                 self._closed = self._closed or Closed.SHUT_DOWN
         return idle
 
-    def _spares(self, task: Task) -> bool:
-        """Whether a shutdown, as far as it has got, leaves the task alone."""
-        if task._is_daemon:
-            return not self._drains
-        if task._is_shielded:
-            return not self._cancels_shielded
-        return not (self._cancels or (self._drains and not task.attempt))
-
     def _cut_living(self) -> None:
-        for task in self._entered().living:
-            if not self._spares(task):
-                self._cut_short(task)
-        if self._cancels:
+        self._shutdown.cut_living(self._entered().living)
+        if self._shutdown.cancels:
             for attempts in list(self._retrying.values()):
                 attempts.stop()
 
     def _let_readers_go(self) -> None:
         """Let who reads updates come to an end: a server may wait for who streams them."""
         self._observers.close()
-        for scope in self._following:
-            scope.cancel()
         for task in self.registry:
             task._announce()
 
-    @contextmanager
-    def _until_drain(self) -> Generator[CancelScope]:
+    def _until_drain(self) -> AbstractContextManager[CancelScope]:
         """Cancel what is awaited in the block as a shutdown begins, or if one has begun."""
-        with CancelScope() as scope:
-            if self._drains:
-                scope.cancel()
-            if self._backend is not None and self._backend.is_current():
-                self._following.add(scope)
-            try:
-                yield scope
-            finally:
-                self._following.discard(scope)
-
-    def _cut_short(self, task: Task, waits_for: str = "") -> None:
-        living = task._backend.living
-        scope = living.scopes.get(task)
-        is_cancelled = scope is not None and scope.cancel_called  # by its user, who knows
-        if not (is_cancelled or task._is_daemon):  # of a daemon that is expected
-            self._cut.setdefault(task, waits_for or task._waits_for)
-        living.cancel(task)
+        is_here = self._backend is not None and self._backend.is_current()
+        return self._shutdown.cancelling(here=is_here)
 
     def _cut_unreachable(self) -> int:
         """Cut what waits for a phase that nobody reaches, once nothing else lives (2.8).
@@ -395,19 +353,11 @@ class TaskRunner(Scheduler):
         """
         living = self._entered().living
         with self._lock:
-            self._drop_unentered()
-            alone = [scheduler for scheduler in self._unentered if not scheduler._open]
-            waiting = [one for those in alone for one in those._waiting if one in living.scopes]
+            waiting = self._shutdown.unreachable(living)
             is_all = len(waiting) == len(living)
-        if self._drains and is_all:
-            for task in waiting:
-                self._cut_short(task, f"{task.phase}, and nobody has entered its scheduler")
+        if is_all:
+            self._shutdown.cut_unreachable(waiting)
         return len(waiting)
-
-    def _drop_unentered(self) -> None:
-        """Forget schedulers of which nothing waits any more; the caller holds the lock."""
-        self._unentered = {one for one in self._unentered if any(t._lives for t in one._waiting)}
-        self._unentered_room = 2 * len(self._unentered) + FEW
 
     def _hurry(self) -> None:
         """Let all hand-overs begin that wait for their turn: one timeout then bounds all (8.6)."""
@@ -523,17 +473,8 @@ class TaskRunner(Scheduler):
 
     def _hold(self, task: Task) -> None:
         """Let a task that was accepted wait for its phase."""
-        if self._drains and not self._spares(task):
-            self._on_loop(task._backend, partial(self._cut_short, task))
-
-    def _hold_unentered(self, task: Task, scheduler: TasksScheduler) -> None:
-        """Let a task wait for a phase that perhaps nobody reaches; the caller holds the lock."""
-        self._unentered.add(scheduler)
-        if len(self._unentered) > self._unentered_room:
-            self._drop_unentered()
-        if self._drains:  # which may have taken it for one that ends by itself
-            with suppress(RuntimeError):  # the loop has ended
-                task._backend.call_soon(task._backend.living.count_end)
+        if self._shutdown.drains and not self._shutdown.spares(task):
+            self._on_loop(task._backend, partial(self._shutdown.cut_short, task))
 
     def _start(self, tasks: Sequence[Task], *, here: bool = False) -> None:
         """Begin tasks of one request, in their order.
@@ -549,11 +490,12 @@ class TaskRunner(Scheduler):
         if not here and (backend.inbox or not backend.is_current()):
             self._start_later(tasks, backend)
             return
+        shutdown = self._shutdown
         for task in tasks:
             if task._state is not PENDING:
                 continue  # cancelled while it waited for its phase
-            if self._drains and not self._spares(task):
-                self._cut_short(task)
+            if shutdown.drains and not shutdown.spares(task):
+                shutdown.cut_short(task)
                 continue
             if task._lane is not None and not self._enter(task, task._lane):
                 continue

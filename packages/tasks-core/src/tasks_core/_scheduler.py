@@ -273,9 +273,9 @@ class TasksScheduler(Scheduler):
             self._begin(due)
         if is_last:
             self._handled = self._around = None  # their tracebacks may have this scheduler
-            if self._runner._unentered:
+            if self._runner._shutdown.unentered:
                 with self._runner._lock:
-                    self._runner._unentered.discard(self)
+                    self._runner._shutdown.unentered.discard(self)
 
     def fail(self) -> None:
         """Say that the request has failed, also where a phase has begun (contract 1.6).
@@ -424,7 +424,7 @@ class TasksScheduler(Scheduler):
                 self._waiting.remove(task)
                 return False
             if not self._open:
-                self._runner._hold_unentered(task, self)
+                self._runner._shutdown.hold_unentered(task, self)
             if len(self._waiting) > self._room:
                 self._drop_ended()
             handled = sys.exception()

@@ -447,7 +447,7 @@ class Task(Generic[P, R_co]):
     @property
     def _is_cut(self) -> bool:
         """Whether a shutdown has ended it."""
-        return self._state is CANCELLED and self in self._runner._cut
+        return self._state is CANCELLED and self in self._runner._shutdown.cut
 
     @property
     def _is_on_its_way(self) -> bool:
@@ -459,7 +459,7 @@ class Task(Generic[P, R_co]):
         """Whether its engine has not confirmed it, and nobody knows why that would be right."""
         if self._carried is not None and self._carried.confirmed:
             return False
-        return self._state is FAILED or self in self._runner._cut
+        return self._state is FAILED or self in self._runner._shutdown.cut
 
     def _status(self) -> TaskStatus:
         """Return what is known of it here."""
@@ -603,7 +603,7 @@ class _Updates(AsyncIterator[Progress]):
         task = self._task
         while not self._ends:
             # First: what was reported before the end is given.
-            self._ends = task._is_over or task._runner._drains
+            self._ends = task._is_over or task._runner._shutdown.drains
             if not task._is_over:
                 task._refuse_other_loops()
             progress = task._progress
