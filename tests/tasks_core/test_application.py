@@ -833,7 +833,9 @@ async def test_a_lifespan_by_messages_within_another_ones() -> None:
 
 
 @pytest.mark.parametrize("mounted", [False, True])
-async def test_the_layers_within_an_application(mounted: bool) -> None:
+async def test_the_layers_within_an_application(
+    mounted: bool,  # noqa: FBT001
+) -> None:
     """3.3 Their settings are over its own from the moment its request is routed; asked for once."""
     tasks, names, asked = ApplicationTasks(config=TaskConfig(name="application")), [""], [0]
 

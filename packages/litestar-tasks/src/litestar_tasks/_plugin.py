@@ -159,7 +159,7 @@ class _Attached:
 
     def _get_tasks(self, scope: Scope) -> TasksScheduler:
         """Return the request's tasks, to a handler that asks for them."""
-        return self._tasks.get_here(scope, self._layers)
+        return self._tasks.get_here(cast("Any", scope), self._layers)
 
     # Litestar types each message by itself, the core takes any mapping. A `cast` would do, but it
     # is a call for each request.

@@ -36,7 +36,7 @@ The map, in the order of who may know whom; each module knows only those before 
     _everywhere            a task by its id, wherever it runs
     _shutdown              how far a shutdown has come, and what it cuts short
     _runner                the application's: owns the tasks, drains at shutdown
-    _layer                 a request's with settings of its route's layers, or of a mounted application
+    _layer                 a request's, with the settings of its layers, or as a mounted one has it
     _request               one request's messages, and what they say of its phases
     _messages              a lifespan's messages, and the end of all tasks among them
     _lifespan              the lifespan, with tasks around the application's own code

@@ -121,9 +121,10 @@ class Following(AsyncIterator[TaskStatus]):
         """Wait for the next one."""
         while not self._ends:
             status = await self._look()
-            self._ends = status is None or status.state not in LIVING or self._runner._shutdown.drains
             if status is None:
+                self._ends = True
                 break
+            self._ends = status.state not in LIVING or self._runner._shutdown.drains
             seen = (status.state, status.progress)
             if seen != self._last:
                 self._last = seen

@@ -143,7 +143,7 @@ class ApplicationTasks:
         here = (one for one in runners if one._entered().is_current())
         return next(here, runners[-1])
 
-    def serve(  # noqa: PLR0913, PLR0917 - an ASGI call and what it is to know
+    def serve(  # noqa: PLR0913 - an ASGI call and what it is to know
         self,
         app: ASGIApp,
         scope: Scope,
