@@ -20,14 +20,15 @@ class ProvideTasks(Provide):
     """The plugin's dependency."""
 
 
-def merge_layers(handler: BaseRouteHandler) -> TaskConfig | None:
-    """Merge the settings of the layers that the handler belongs to, weakest first."""
+def merge_layers(handler: BaseRouteHandler) -> tuple[object, TaskConfig | None]:
+    """Return a handler's application, and the settings of all its layers, weakest first."""
     merged: TaskConfig | None = None
-    for layer in handler.ownership_layers:
+    application, *_ = layers = handler.ownership_layers
+    for layer in layers:
         config = cast("TaskConfig | None", (layer.opt or {}).get(NAME))
         if config is not None:
             merged = config if merged is None else merged.merge(config)
-    return merged
+    return application, merged
 
 
 def check_handler(handler: Any) -> None:  # noqa: ANN401 - of whatever kind

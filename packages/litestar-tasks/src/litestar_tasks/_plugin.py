@@ -171,10 +171,11 @@ class _Attached:
 
     def _layers(self, scope: Any, config: TaskConfig) -> TaskConfig | None:  # noqa: ANN401
         """Put the settings of the handler's layers over the application's, once it is known."""
-        handler = scope.get("route_handler")
-        if handler is None or handler.ownership_layers[0] is not scope["litestar_app"]:
-            return None  # or it is that of the application in which this one is mounted
-        layers = self._merge(handler)
+        if "route_handler" not in scope:
+            return None
+        application, layers = self._merge(scope["route_handler"])
+        if application is not scope["litestar_app"]:
+            return None  # it is of the application in which this one is mounted
         return config if layers is None else config.merge(layers)
 
 
