@@ -559,6 +559,13 @@ async def test_8_5_policies_of_this_process_do_not_reach_it(engine: Engine) -> N
     assert calls == []
 
 
+async def test_8_5_a_daemon_is_handed_over_by_a_shutdown_too(engine: Engine) -> None:
+    """8.5: It is no daemon of this process, which would be cut short at once (5.8, 8.6)."""
+    async with open_runner(carriers=[engine]) as runner:
+        task = runner.task(daemon=True).schedule(engine.task(double), 1)
+    assert task.state is TaskState.HANDED_OVER
+
+
 async def test_8_5_keys_count_a_task_until_it_is_handed_over(engine: Engine) -> None:
     """8.5: `limit` and `unique` are about hand-overs, not about what the engine does (9.8)."""
     func = engine.task(double)
