@@ -29,7 +29,7 @@ class RoutedScheduler(TasksScheduler):
     _layers: Layers | None
 
     def __init__(self, runner: TaskRunner, layers: Layers) -> None:
-        super().__init__(runner)
+        TasksScheduler.__init__(self, runner)  # `super()` is an object more for each request
         self._layers = layers
 
     @property  # the other's is plain, as most requests have nothing to look up

@@ -134,8 +134,8 @@ class ApplicationTasks:
             scope: The request's scope.
         """
         runners = self._runners
-        if len(runners) < 2:  # noqa: PLR2004 - where there are several one has to look
-            return runners[0] if runners else None
+        if not runners:
+            return None
         state = scope.get("state")
         runner: TaskRunner | None = state.get(self._key) if state else None
         if runner in runners:
@@ -171,7 +171,8 @@ class ApplicationTasks:
             MountedSettingsError: It is mounted in another application with tasks, and has settings
                 that are a runner's.
         """
-        runner, outer = self.find(scope), scope.get(KEY)
+        runners, outer = self._runners, scope.get(KEY)
+        runner = runners[0] if len(runners) == 1 else self.find(scope)  # a call for each request
         if outer is not None and (runner is None or self._is_within(outer, scope)):
             if isinstance(outer, TasksScheduler):
                 within = None if layers is None else partial(layers, scope)
