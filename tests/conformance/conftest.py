@@ -18,8 +18,6 @@ _harnesses = pytest.StashKey[list[Harness]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "needs(*capabilities): skip where a framework lacks them")
-    config.addinivalue_line("markers", "alike: what no framework can change, see below")
     config.stash[_harnesses] = load_harnesses(config)
 
 
