@@ -736,6 +736,33 @@ async def test_a_store_that_fails_and_comes_back(
 
 
 @pytest.mark.usefixtures("hurry")
+async def test_a_store_that_fails_to_read_and_comes_back(caplog: pytest.LogCaptureFixture) -> None:
+    """As above, where it is asked who wants to cancel what lives."""
+
+    class Unreadable(Store):
+        error_of_get: Exception | None = None
+
+        async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
+            found = await super().get(key, collection=collection)
+            if self.error_of_get is not None:
+                raise self.error_of_get.with_traceback(None)
+            return found
+
+    store = Unreadable()
+    async with open_runner(records=store) as runner:
+        task = runner.schedule(until_cancelled)
+        assert task.id
+        await store.until_read(task.id)
+        for number in range(1, 3):
+            store.error_of_get = SomeError("not now")
+            await store.until_more(store.gets, len(store.gets) + 3)
+            said = "Records of tasks cannot be kept, for now: SomeError: not now"
+            assert logged(caplog) == [said] * number
+            store.error_of_get = None
+            await store.until_more(store.gets, len(store.gets) + 1)
+
+
+@pytest.mark.usefixtures("hurry")
 async def test_a_store_that_fails_is_tried_by_one_call_a_time(clock: Clock) -> None:
     """A thousand tasks are no thousand calls of a store that is not there."""
     store = Store()
