@@ -40,3 +40,25 @@ def aborted_by(raised: BaseException) -> TaskAborted:
     aborted = TaskAborted(type_name(raised))
     aborted.__cause__ = raised
     return aborted
+
+
+def comes_of(error: BaseException | None, other: BaseException | None) -> bool:
+    """Whether an exception is another one, or has it as its cause, context or member, or is its."""
+    return other is not None and (_has(error, other) or _has(other, error, chained=False))
+
+
+def _has(error: BaseException | None, other: BaseException | None, *, chained: bool = True) -> bool:
+    """Whether one exception is among another one, its members and, if asked, what it came of."""
+    found, left = set[int](), [error]
+    while left:
+        one = left.pop()
+        if one is None or id(one) in found:
+            continue
+        if one is other:
+            return True
+        found.add(id(one))
+        if isinstance(one, BaseExceptionGroup):
+            left += get_exceptions(one)
+        if chained:
+            left += (get_cause(one), get_context(one))
+    return False

@@ -25,7 +25,7 @@ from ._exceptions import (
 from ._function import check_call, describe
 from ._phase import AFTER_RESPONSE, AFTER_ROUTE, IMMEDIATE, Phase
 from ._phase_scheduler import PhaseScheduler
-from ._raised import get_cause, get_context, get_exceptions
+from ._raised import comes_of
 from ._record import escape
 from ._registry import TaskRegistry
 from ._scheduling import Executor, Scheduler, watching
@@ -294,7 +294,7 @@ class TasksScheduler(Scheduler):
         self._late = self._phase is not IMMEDIATE
         outside, handled = self._outside, self._handled or {}
         self._skip_for_failure(
-            lambda task: task not in outside and not _comes_of(error, handled.get(task))
+            lambda task: task not in outside and not comes_of(error, handled.get(task))
         )
 
     def _skip_for_failure(self, counts: Callable[[Task], bool]) -> None:
@@ -545,28 +545,6 @@ def _on_success(task: Task) -> bool:
 
 def _on_failure(task: Task) -> bool:
     return task.config.run_on == "failure"
-
-
-def _comes_of(error: BaseException | None, other: BaseException | None) -> bool:
-    """Whether an exception is another one, or has it as its cause, context or member, or is its."""
-    return other is not None and (_has(error, other) or _has(other, error, chained=False))
-
-
-def _has(error: BaseException | None, other: BaseException | None, *, chained: bool = True) -> bool:
-    """Whether one exception is among another one, its members and, if asked, what it came of."""
-    found, left = set[int](), [error]
-    while left:
-        one = left.pop()
-        if one is None or id(one) in found:
-            continue
-        if one is other:
-            return True
-        found.add(id(one))
-        if isinstance(one, BaseExceptionGroup):
-            left += get_exceptions(one)
-        if chained:
-            left += (get_cause(one), get_context(one))
-    return False
 
 
 def _no_runner(value: object) -> TypeError:
