@@ -146,6 +146,24 @@ async def test_a_task_factory_that_refuses_fails_its_task_only(
 
 
 @on_asyncio
+async def test_an_event_loop_makes_its_tasks_in_its_own_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where its `create_task` is not asyncio's, a tool's for instance, that makes ours too."""
+    loop = asyncio.get_running_loop()
+    plain, made = loop.create_task, list[object]()
+
+    def create_task(coro: Any, **options: Any) -> asyncio.Task[Any]:
+        made.append(options.get("name"))
+        return plain(coro, **options)
+
+    monkeypatch.setattr(loop, "create_task", create_task)
+    async with open_runner() as runner:
+        await over(runner.task(name="ours").schedule(anyio.sleep, 0))
+    assert "ours" in made
+
+
+@on_asyncio
 @pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="Python 3.12 has it")
 async def test_tasks_may_start_eagerly() -> None:
     """An event loop that runs a task's first step at once keeps nothing of it (2.4)."""

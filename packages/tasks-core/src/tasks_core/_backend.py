@@ -17,7 +17,7 @@ from contextvars import Context
 from functools import partial
 from math import inf
 from threading import get_ident
-from typing import Any
+from typing import Any, Final
 
 import anyio
 
@@ -123,6 +123,9 @@ class Backend(ABC):
         """Whether what `spawn` returned has ended, possibly without ever having run a step."""
 
 
+_CREATE_TASK: Final = asyncio.BaseEventLoop.create_task
+
+
 class AsyncioBackend(Backend):
     """Tasks of the asyncio event loop's own; its queue of callbacks keeps their order."""
 
@@ -131,6 +134,10 @@ class AsyncioBackend(Backend):
     def __init__(self, thread_limit: int) -> None:
         super().__init__(thread_limit)
         self._loop = asyncio.get_running_loop()
+        # Whether the loop makes tasks as asyncio's own does: then nothing is missed where these are
+        # made without a call of it, and of what that calls, for each.
+        made = getattr(self._loop.create_task, "__func__", None)
+        self._makes_plain_tasks = made is _CREATE_TASK
         # No scope is around a task of the loop's own, so a shield would have nothing to keep out.
         self.make_scope = self.scope_type = type(anyio.CancelScope())
 
@@ -160,9 +167,10 @@ class AsyncioBackend(Backend):
         all_the_same: bool = False,
     ) -> object:
         """Start a coroutine as a task of the loop's own, whatever its task factory makes of it."""
-        if all_the_same:
+        makes_any = self._loop.get_task_factory() is not None
+        if all_the_same or (self._makes_plain_tasks and not makes_any):
             return asyncio.Task(coro, loop=self._loop, name=name, context=context)
-        if self._loop.get_task_factory() is None:
+        if not makes_any:
             return self._loop.create_task(coro, name=name, context=context)
         # Some factories take a loop and a coroutine, no more.
         task = context.run(self._loop.create_task, coro)

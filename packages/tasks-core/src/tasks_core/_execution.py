@@ -46,7 +46,9 @@ async def execute(task: Task, refusal: Exception | None = None) -> None:
                     result = await Attempts(task).run()
                 elif task._is_async:  # as `call` does it, without one more coroutine a task
                     task._begin()
-                    result = await func(*task.args, **(task._kwargs or _NONE))
+                    result = await (
+                        func(*task.args, **task._kwargs) if task._kwargs else func(*task.args)
+                    )
                 else:
                     result = await call_in_thread(
                         func, task.args, task.kwargs, backend.threads, task._begin
@@ -161,9 +163,6 @@ def _without(raised: BaseException, kind: type[BaseException]) -> BaseException 
         return cast("BaseExceptionGroup[BaseException]", raised).split(kind)[1]
     return raised
 
-
-_NONE: dict[str, Any] = {}
-"""The keyword arguments of most calls."""
 
 _iterate: Any = iter
 _LOOP = ("generator", "schedule a function that loops over it")

@@ -337,26 +337,26 @@ class TasksScheduler(Scheduler):
         is_async = check_call(func, args, kwargs)
         config = config or self.config
         runner, backend = self._runner, self._backend or self._find_backend(func, config)
-        carried = runner._carry(func, args, kwargs, backend) if runner._carriers else None
         task = Task(runner, backend, phase, config, func, args, kwargs, is_async)
-        task._carried = carried
+        if runner._carriers:
+            task._carried = runner._carry(func, args, kwargs, backend)
         runner._lock.acquire()
         try:
             accepted = self._executor._accept(task) if accept is None else accept(task)
         finally:
             runner._lock.release()
-        if carried is not None and config.confirm and phase is not AFTER_RESPONSE:
+        if config.confirm and task._carried is not None and phase is not AFTER_RESPONSE:
             self._confirm(task, accepted)
         if accepted is not task:
             _report.exists(accepted)
             return accepted
         if runner._observers.active:
             runner._observers.scheduled(task)
-        if phase is not IMMEDIATE and self._put(task):
-            runner._hold(task)
-        elif phase is IMMEDIATE:
+        if phase is IMMEDIATE:
             self._handed = True
             self._executor._start((task,))
+        elif self._put(task):
+            runner._hold(task)
         else:
             self._begin((task,))
         return task

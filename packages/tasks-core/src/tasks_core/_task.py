@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import Context, ContextVar, copy_context
 from threading import RLock
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, cast, overload
 
@@ -138,7 +138,7 @@ class Task(Generic[P, R_co]):
         self._context = copy_context()
         # The moments of its life, by a clock that never jumps. With the last one all is over, the
         # error handler included: what waiters wait for.
-        self._scheduled_at = time.monotonic()
+        self._scheduled_at = monotonic()
         self._began_at: float | None = None
         self._ended_at: float | None = None
         self._state = PENDING
@@ -272,14 +272,14 @@ class Task(Generic[P, R_co]):
     def waited(self) -> float:
         """Seconds from its scheduling until it began, or until now or its end if it has not."""
         until = self._began_at if self._began_at is not None else self._ended_at
-        return (time.monotonic() if until is None else until) - self._scheduled_at
+        return (monotonic() if until is None else until) - self._scheduled_at
 
     @property
     def ran(self) -> float | None:
         """Seconds from its beginning until now, or until its end; ``None`` if it has not begun."""
         if self._began_at is None:
             return None
-        return (time.monotonic() if self._ended_at is None else self._ended_at) - self._began_at
+        return (monotonic() if self._ended_at is None else self._ended_at) - self._began_at
 
     @property
     def progress(self) -> Progress | None:
@@ -330,7 +330,7 @@ class Task(Generic[P, R_co]):
         ended = self._ended_at
         state = self._state
         began = None if state is PENDING else self._began_at
-        now = time.monotonic() if ended is None else ended
+        now = monotonic() if ended is None else ended
         kind, text = self._tell() if state is FAILED else (None, None)
         return TaskRecord(
             id=self.id,
@@ -382,7 +382,7 @@ class Task(Generic[P, R_co]):
     def _begin(self) -> None:
         """Note that the function, or its retry, is being called; or that it is handed over."""
         current.set([self])
-        self._began_at = time.monotonic()
+        self._began_at = monotonic()
         if self._carried is None:
             self._state = RUNNING
         if self._started is not None:
@@ -416,7 +416,7 @@ class Task(Generic[P, R_co]):
             self._state = CANCELLED
         self._handle = None
         self._context = _NO_CONTEXT  # it holds the request's values; a handle may be kept for long
-        self._ended_at = time.monotonic()
+        self._ended_at = monotonic()
         if self._started is not None and self._began_at is None:
             self._runner._on_loop(self._backend, self._started.set)
         if self._changed is not None:
@@ -508,7 +508,7 @@ class Task(Generic[P, R_co]):
     @property
     def _age(self) -> float:
         """The seconds since it was scheduled."""
-        return time.monotonic() - self._scheduled_at
+        return monotonic() - self._scheduled_at
 
     def _show_id(self) -> str:
         """Return its id, which so is not yet known to the registry."""
