@@ -163,10 +163,14 @@ async def test_tasks_in_exception_handlers(key: Any, *, sync: bool) -> None:
     assert log == ["ran"]
 
 
-def test_adding_a_second_time() -> None:
+@pytest.mark.parametrize("started", [False, True])
+def test_adding_a_second_time(started: bool) -> None:  # noqa: FBT001
     """5.7 To add tasks again changes nothing; settings, which would be lost, are refused."""
     app = Starlette()
     add_tasks(app)
+    if started:
+        with TestClient(app):
+            pass
     before = vars(app).copy()
 
     add_tasks(app)
