@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-import fastapi
 import pytest
 import starlette_tasks
 from fastapi import (
@@ -524,8 +523,6 @@ async def test_a_commit_that_fails_at_a_dependencys_exit(  # noqa: PLR0913 - a c
     handled: bool,
 ) -> None:
     """1.6 Before the response it fails both phases, after it the last; whatever it raises."""
-    if scope == "function" and fastapi.__version__ == "0.121.0":
-        pytest.skip("this FastAPI takes a route's dependencies for those of the request")
     app = with_tasks(exception_handlers=dict.fromkeys(keys(), answer) if handled else {})
 
     @app.get("/", dependencies=[Depends(place(by_annotation(outcome), raising(kind)), scope=scope)])

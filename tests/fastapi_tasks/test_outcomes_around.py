@@ -6,7 +6,6 @@ from functools import partial
 from typing import Annotated, Any, cast
 
 import anyio
-import fastapi
 import pytest
 import starlette_tasks
 from fastapi import (
@@ -154,8 +153,6 @@ async def test_middleware_that_catches(
     outcome: Outcome, catcher: str, order: str, place: Place
 ) -> None:
     """1.6 A failure stays one where a middleware answers it, added before the tasks or after."""
-    if place is in_async_exit and fastapi.__version__ == "0.121.0":
-        pytest.skip("this FastAPI takes a route's dependencies for those of the request")
     app = put_in(CATCHERS[catcher], order)
     add_route(app, place, by_annotation(outcome), raising(ValueError), scope="function")
     async with serve(app) as server:
