@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import asdict
 from math import inf
 from secrets import token_hex
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Final, Protocol, SupportsFloat
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from anyio import (
     Event,
@@ -76,18 +76,19 @@ def may_be_id(text: str) -> bool:
 class RecordStore(Protocol):
     """Where records of tasks are kept; the stores of ``py-key-value-aio`` are such."""
 
-    async def put(
+    # Awaitable is all that they need to be; pyright takes `async def` for more, see `Retry`.
+    def put(
         self,
         key: str,
         value: Mapping[str, Any],
         *,
         collection: str | None = None,
-        ttl: SupportsFloat | None = None,
-    ) -> None:
+        ttl: float | None = None,
+    ) -> Awaitable[None]:
         """Keep a value, which JSON can hold, for so many seconds."""
         ...
 
-    async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
+    def get(self, key: str, *, collection: str | None = None) -> Awaitable[dict[str, Any] | None]:
         """Return a value; ``None`` if there is none."""
         ...
 
