@@ -135,6 +135,8 @@ class RecordedPhase:
         config = self._config._override(settings)
         return RecordedPhase(self._recorded, self._phase, config)
 
+    # Without the overloads of `Scheduler.schedule`: a recorded task has no result that could have a
+    # type, and of overloads mypy does not say which argument is wrong.
     def assert_scheduled(
         self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
     ) -> Task[P, Any]:
