@@ -645,6 +645,28 @@ async def test_a_moment_never_runs_twice(wall: Wall, trigger: Trigger, steps: li
     assert asked == sorted(set(asked))
 
 
+@pytest.mark.parametrize("start", ["10-24 23:50", "10-25 00:50", "10-25 01:10"])
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        CronTrigger(minute="*/20", jitter=30, timezone=BERLIN),
+        OrTrigger([CronTrigger(minute="*/20", timezone=BERLIN)], jitter=30),
+    ],
+    ids=str,
+)
+async def test_a_jitter_in_the_night_of_an_hour_that_comes_twice(
+    wall: Wall, trigger: Trigger, start: str
+) -> None:
+    """10.5 What is added to a moment makes it no earlier one: it runs at each, and goes on."""
+    runs = Runs(wall)
+    wall.set(datetime.fromisoformat(f"2026-{start}Z"))
+    async with open_at(wall, periodic=[Periodic(runs.note, trigger)]) as runner:
+        for number in range(1, 10):
+            await wall.go(minutes=20, seconds=30 * (number == 1), asleep=0)
+            await runner.join()
+            assert len(runs) == number
+
+
 async def test_a_date_runs_once(wall: Wall) -> None:
     """10.2 And never if it had passed when the application started."""
     runs = Runs(wall)

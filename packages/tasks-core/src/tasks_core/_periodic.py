@@ -181,8 +181,11 @@ class PeriodicTask:
             return found
         # So some versions of APScheduler do when summer time ends, or the clock is set back.
         found = self._ask(None, previous.astimezone(UTC) + timedelta(microseconds=1))
-        if _is_later(found, previous):
-            return found
+        # What is added to a moment, such as a jitter, drops that it is the second of two of one
+        # time on the wall.
+        for moment in (found, found and found.replace(fold=1)):
+            if _is_later(moment, previous):
+                return moment
         msg = (
             f"{self._periodic.trigger!r} gives {found}, which is not after {previous}: a trigger "
             "gives a later moment each time"
