@@ -19,7 +19,7 @@ import anyio
 import pytest
 import trio.testing
 from anyio import Event, to_thread, wait_all_tasks_blocked
-from apscheduler.triggers.combining import OrTrigger  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
+from apscheduler.triggers.combining import AndTrigger, OrTrigger  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
 from apscheduler.triggers.cron import CronTrigger  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
 from apscheduler.triggers.date import DateTrigger  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
 from apscheduler.triggers.interval import IntervalTrigger  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
@@ -1148,12 +1148,15 @@ def claim_later(name: str, at: datetime) -> Iterator[bool]:
     yield True
 
 
+BOTH: Any = AndTrigger([CronTrigger(hour=9), CronTrigger(day_of_week="mon")])
 REFUSED_ARGUMENTS: list[tuple[str, Any, str]] = [
     ("trigger", 300, "needs a trigger, not int: Every(minutes=5), or Cron("),
     ("trigger", "0 9 * * *", "needs a trigger, not str"),
     ("trigger", timedelta(minutes=5), "needs a trigger, not timedelta"),
     ("trigger", None, "needs a trigger, not NoneType"),
     ("trigger", Every, "needs a trigger, not the class Every: Every(minutes=5)"),
+    ("trigger", BOTH, "cannot take an AndTrigger of APScheduler 3"),
+    ("trigger", OrTrigger([FIVE, OrTrigger([BOTH])]), "cannot take an AndTrigger of APScheduler 3"),
     ("config", {"name": "x"}, "config is a TaskConfig, not dict"),
     ("config", None, "config is a TaskConfig, not NoneType"),
     ("claim", True, "claim must be callable, not bool"),
@@ -1169,6 +1172,19 @@ def test_what_is_not_what_it_should_be(argument: str, value: Any, expected: str)
     with pytest.raises(TypeError) as raised:
         Periodic(nothing, **arguments)
     assert expected in str(raised.value)
+
+
+class Both(AndTrigger):  # type: ignore[misc]
+    def get_next_fire_time(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, previous_fire_time: datetime | None, now: datetime, /
+    ) -> datetime | None:
+        return FIVE.get_next_fire_time(previous_fire_time, now)
+
+
+def test_a_combination_that_finds_its_moments_by_itself() -> None:
+    """10.8 An `AndTrigger` is refused for how it looks for a moment, and not for what it is."""
+    both = Both(BOTH.triggers)
+    assert Periodic(nothing, both).trigger is both
 
 
 Host = Callable[..., object]

@@ -23,7 +23,7 @@ from ._scheduler import current
 from ._scheduling import Executor, watching
 from ._service import Service
 from ._task import Task
-from ._triggers import Trigger
+from ._triggers import Trigger, is_endless
 
 if TYPE_CHECKING:
     from ._backend import Backend
@@ -68,6 +68,13 @@ class Periodic:
             msg = (
                 f"Periodic({describe(self.func)}, ...) needs a trigger, not {name_kind(trigger)}: "
                 "Every(minutes=5), or Cron('0 3 * * *')"
+            )
+            raise TypeError(msg)
+        if is_endless(trigger):
+            msg = (
+                f"Periodic({describe(self.func)}, ...) cannot take an AndTrigger of APScheduler 3: "
+                "it never finds a moment after its first one, and looks without end. Say it all in "
+                "the fields of one CronTrigger, or in a trigger of your own"
             )
             raise TypeError(msg)
         if not isinstance(cast("object", self.config), TaskConfig):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from ._checks import check_text, check_zone, shown_by
 from ._extras import extra
+from ._function import full_name
 
 _LONGEST_GAP: Final = timedelta(days=2)
 """More than any time zone has left out: Samoa a day."""
+
+_COMBINING: Final = "apscheduler.triggers.combining"
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -144,6 +147,19 @@ class Cron:
     def __repr__(self) -> str:
         """Show the expression."""
         return f"Cron({self.expression!r}, tz={self.tz})"
+
+
+def is_endless(trigger: object) -> bool:
+    """Whether it is an `AndTrigger` of APScheduler 3, or combines one.
+
+    With a previous moment it asks its triggers again until they agree, and these look no further
+    than the moment after that: APScheduler's own schedulers hang with it, too.
+    """
+    asked = full_name(getattr(trigger, "get_next_fire_time", None))
+    return asked == f"{_COMBINING}.AndTrigger.get_next_fire_time" or (
+        asked == f"{_COMBINING}.OrTrigger.get_next_fire_time"
+        and any(map(is_endless, cast("Any", trigger).triggers))
+    )
 
 
 def _later(previous: datetime | None, now: datetime) -> datetime:
