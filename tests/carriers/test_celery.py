@@ -19,7 +19,9 @@ from kombu import Connection  # noqa: E402
 from kombu.exceptions import OperationalError  # noqa: E402
 from kombu.serialization import loads  # noqa: E402
 from tasks_core import (  # noqa: E402
+    Every,
     HandOverError,
+    Periodic,
     TaskHandedOver,
     TaskRunner,
     TaskState,
@@ -367,6 +369,16 @@ async def test_8_1_a_shared_task_is_its_carriers_application(app: Any) -> None:
     assert messages(third) == []
     for one in (other, third):
         one.close()
+
+
+def test_10_8_a_periodic_task_that_needs_arguments(app: Any) -> None:
+    """10.8: It is refused as the runner is made, without an event loop, and nothing is sent."""
+    task = app.task(pay, shared=False)
+    with pytest.raises(TypeError, match=r"Periodic\(pay, .* missing 1 .*: 'order'"):
+        TaskRunner(periodic=[Periodic(task, Every(days=1))], carriers=[CeleryCarrier(app)])
+    given = [Periodic(partial(task, 5), Every(days=1))]
+    assert set(TaskRunner(periodic=given, carriers=[CeleryCarrier(app)]).periodic) == {"pay"}
+    assert not messages(app)
 
 
 def test_8_3_no_broker_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,9 @@ from taskiq.depends.progress_tracker import (  # pyright: ignore[reportMissingTy
 from taskiq.result_backends.dummy import DummyResultBackend
 from taskiq.serializers import PickleSerializer
 from tasks_core import (
+    Every,
     HandOverError,
+    Periodic,
     TaskHandedOver,
     TaskRunner,
     TaskState,
@@ -196,6 +198,16 @@ def test_8_1_what_taskiq_did_not_make_is_not_carried(broker: Noting) -> None:
     task = declare(broker, pay)
     for func in (pay, task.kiq, task.kicker, partial(task)):
         assert TaskiqCarrier(broker).carry(func, (1,), {}) is None
+
+
+def test_10_8_a_periodic_task_that_needs_arguments(broker: Noting) -> None:
+    """10.8: It is refused as the runner is made, without an event loop, and nothing is sent."""
+    task = declare(broker, pay)
+    with pytest.raises(TypeError, match=r"Periodic\(pay, .*missing arguments: order"):
+        TaskRunner(periodic=[Periodic(task, Every(days=1))], carriers=[TaskiqCarrier(broker)])
+    given = [Periodic(partial(task, 5), Every(days=1))]
+    assert set(TaskRunner(periodic=given, carriers=[TaskiqCarrier(broker)]).periodic) == {"pay"}
+    assert not broker.sent
 
 
 @on_asyncio

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from functools import partial
+from traceback import format_exception
 
 import anyio
 import pytest
@@ -20,6 +22,7 @@ from tasks_core import (
 
 from tests.conformance.driver import serve
 from tests.conformance.harness import Harness, Text, build
+from tests.tasks_core.engine import Engine
 
 pytestmark = pytest.mark.anyio
 
@@ -138,3 +141,15 @@ async def test_two_of_one_name_are_refused(harness: Harness) -> None:
     twice = [Periodic(lambda: None, Every(days=1), TaskConfig(name="nightly"))] * 2
     with pytest.raises(ValueError, match="two periodic tasks are called 'nightly'"):
         build(harness, periodic=twice)
+
+
+async def test_what_an_engine_could_not_take_is_refused(harness: Harness) -> None:
+    """10.8 The application does not start, and the error says which periodic task it is."""
+    engine = Engine("sync")
+    func = partial(engine.task(print), object())
+    app = build(harness, carriers=[engine], periodic=[Periodic(func, Every(days=1))])
+    with pytest.raises((TypeError, ExceptionGroup)) as raised:  # Litestar's is in a group
+        async with serve(app):
+            pass
+    expected = "Periodic(print, ...) could never be handed over: engine cannot send object"
+    assert expected in "".join(format_exception(raised.value))

@@ -42,12 +42,13 @@ from tasks_core import (
     current_tasks,
 )
 from tasks_core._exceptions import Closed
-from tasks_core.asgi import ApplicationTasks, Receive, Scope, Send, TasksMiddleware
+from tasks_core.asgi import ApplicationTasks, Message, Receive, Scope, Send, TasksMiddleware
 from tasks_core.testing import drain, inline, record
 
 from tests.conformance.driver import serve
 from tests.tasks_core.clock import _trios_clock, forward
 from tests.tasks_core.stage import (
+    GUARD,
     SomeError,
     fail,
     fail_async,
@@ -287,10 +288,13 @@ class Engine(Carrier):
     def __init__(self, func: Callable[[], object]) -> None:
         self._func = func
         self.sent: list[str] = []
+        self.refuses = False
 
     def carry(
         self, func: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any], /
     ) -> Callable[[str], object] | None:
+        if func is self._func and self.refuses:
+            raise TypeError("no arguments")
         return self._send if func is self._func else None
 
     async def _send(self, task_id: str) -> None:
@@ -1215,6 +1219,38 @@ def test_what_no_application_can_have(
     with pytest.raises(error) as raised:
         host(periodic=periodic)
     assert expected in str(raised.value)
+
+
+async def test_what_an_engine_could_not_take() -> None:
+    """10.8 Its carrier is asked before anything runs; nothing is sent; what it takes is taken."""
+    engine = Engine(fail)
+    assert set(TaskRunner(periodic=[Periodic(fail, FIVE)], carriers=[engine]).periodic) == {"fail"}
+    engine.refuses = True
+    periodic = [Periodic(nothing, FIVE), Periodic(fail, FIVE)]
+    with pytest.raises(TypeError) as raised:
+        TaskRunner(periodic=periodic, carriers=[engine])
+    assert str(raised.value) == "Periodic(fail, ...) could never be handed over: no arguments"
+    assert engine.sent == []
+
+
+async def test_a_server_is_told_that_it_could_not_start() -> None:
+    """10.8 So that it does not serve requests, as for an application without a lifespan."""
+    engine = Engine(fail)
+    engine.refuses = True
+    app = TasksMiddleware(App(), periodic=[Periodic(fail, FIVE)], carriers=[engine])
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    with anyio.fail_after(GUARD), pytest.raises(TypeError, match="could never be handed over"):
+        await app({"type": "lifespan"}, receive, send)
+    (failed,) = sent
+    assert failed["type"] == "lifespan.startup.failed"
+    assert "Periodic(fail, ...) could never be handed over" in failed["message"]
 
 
 def test_a_declaration_is_a_value() -> None:

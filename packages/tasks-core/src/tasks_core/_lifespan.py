@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
 from secrets import token_hex
@@ -13,7 +13,7 @@ from typing import Any, Unpack
 from ._config import TaskConfig
 from ._exceptions import Missing, MountedSettingsError, TasksUninitializedError
 from ._layer import LayeredScheduler, RoutedScheduler
-from ._messages import LifespanMessages
+from ._messages import LifespanMessages, fail_start
 from ._request import KEY, LAYER, ASGIApp, Receive, Scope, Send, serve
 from ._runner import TaskRunner
 from ._scheduler import TasksScheduler, current, found
@@ -248,7 +248,12 @@ class ApplicationTasks:
         Raises:
             Exception: What the application's lifespan has raised (contract 5.7).
         """
-        async with self.run(scope.get("state")) as runner:
+        async with AsyncExitStack() as stack:
+            try:
+                runner = await stack.enter_async_context(self.run(scope.get("state")))
+            except Exception:
+                await fail_start(receive, send)
+                raise
             started = partial(self._release, runner)
             await LifespanMessages(runner, receive, send, started).serve(app, scope)
 

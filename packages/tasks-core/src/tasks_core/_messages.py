@@ -75,9 +75,7 @@ class LifespanMessages:
             # What an application with a lifespan raises is its own affair (contract 5.7). One
             # without a lifespan refuses the scope, which is its right.
             if not self._spoken and not isinstance(error, REFUSALS):
-                failed = {"type": "lifespan.startup.failed", "message": format_exc()}
-                await self._receive()
-                await self.send(failed)
+                await fail_start(self._receive, self.send)
             if self._spoken:
                 raise
             _report.no_lifespan(error)
@@ -91,3 +89,12 @@ class LifespanMessages:
     async def _until_stopped(self) -> None:
         while not self._stops:
             await self.receive()
+
+
+async def fail_start(receive: Receive, send: Send) -> None:
+    """Tell the server of the exception that is being handled.
+
+    Else it takes that for an application without a lifespan, and serves requests.
+    """
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": format_exc()})

@@ -14,6 +14,7 @@ from anyio import Event, sleep
 from anyio.lowlevel import checkpoint
 
 from . import _report
+from ._carrier import carry
 from ._checks import check_callback, name_kind
 from ._config import TaskConfig
 from ._function import check_call, describe, fits
@@ -277,5 +278,15 @@ def _is_later(found: datetime | None, previous: datetime) -> bool:
 
 
 def make_periodic(declared: Sequence[Periodic], runner: TaskRunner) -> Mapping[str, PeriodicTask]:
-    """Return the periodic tasks of a runner, by their names."""
+    """Return the periodic tasks of a runner, by their names.
+
+    Raises:
+        TypeError: An engine could not take the call of one (contract 10.8).
+    """
+    for one in declared:
+        try:
+            carry(runner._carriers.values(), one.func, (), {})
+        except TypeError as error:
+            msg = f"Periodic({describe(one.func)}, ...) could never be handed over: {error}"
+            raise TypeError(msg) from error
     return MappingProxyType({one.name: PeriodicTask(one, runner) for one in declared})

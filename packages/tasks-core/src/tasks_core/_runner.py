@@ -70,7 +70,8 @@ class TaskRunner(Scheduler):
     Its settings are those of `RunnerSettings`.
 
     Raises:
-        TypeError: A setting is of the wrong type.
+        TypeError: A setting is of the wrong type, or an engine could not take what runs by the
+            clock (contract 10.8).
         ValueError: A number is out of its range.
     """
 
