@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -107,6 +108,12 @@ def fail(*_: Any) -> None:
 
 async def fail_async(*_: Any) -> None:
     raise SomeError("it failed")
+
+
+async def fail_in_asyncios_group(*_: Any) -> None:
+    """Fail in a child; before Python 3.13 a cancellation of its own stays counted after that."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(fail_async())
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from tests.tasks_core.stage import (
     SomeError,
     fail,
     fail_async,
+    fail_in_asyncios_group,
     logged,
     open_runner,
     over,
@@ -687,6 +688,22 @@ async def test_a_handler_that_fails_is_logged_once_with_both_tracebacks(
     assert [text for text in shows if text not in shown] == []
     assert shown.count("Traceback") >= 1
     assert handler.__name__ in shown  # its line is in a traceback
+
+
+@on_both
+@on_asyncio
+async def test_a_stray_cancellation_in_a_handler_is_its_failure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Also where a task group of asyncio's own has failed in the task before (4.1, 4.3)."""
+    async with open_runner() as runner:
+        handler = raising_async(asyncio.CancelledError())
+        tasks = TasksScheduler(runner).task(on_error=handler)
+        await over(tasks.schedule(fail_async), tasks.schedule(fail_in_asyncios_group))
+
+    messages = logged(caplog)
+    assert len(messages) == 4  # each task, and its error handler
+    assert messages == logged(caplog, "ERROR")
 
 
 @on_both

@@ -41,6 +41,7 @@ from tests.tasks_core.stage import (
     SomeError,
     fail,
     fail_async,
+    fail_in_asyncios_group,
     logged,
     open_runner,
     over,
@@ -56,6 +57,11 @@ anyio_backend = with_clock
 open_guarded = partial(open_runner, shutdown_timeout=GUARD)
 
 Attempt = Callable[[], Awaitable[Any]]
+
+
+async def as_coroutine(attempt: Attempt) -> Any:
+    """Await it: a group of asyncio's own takes coroutines."""
+    return await attempt()
 
 
 async def thrice(attempt: Attempt) -> Any:
@@ -1002,6 +1008,179 @@ async def test_the_event_loops_own_cancellation_is_not_tried_again(
     assert calls == [0]
     assert states(task) == ["cancelled"]
     assert "was cancelled by the event loop" in logged(caplog, "WARNING")[0]
+
+
+# Task groups of asyncio's own, which before Python 3.13 count one cancellation too many.
+
+on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"])
+
+
+@on_asyncio
+@each_retry
+async def test_a_task_group_of_asyncios_that_fails_is_tried_again(
+    retry: Retry, caplog: pytest.LogCaptureFixture
+) -> None:
+    """9.5 Its own cancellation of who waits for it is none of the task (9.6, 4.2, 4.3)."""
+    calls, handled = list[int](), Handled()
+
+    async def work() -> None:
+        calls.append(current_task().attempt)
+        try:
+            await fail_in_asyncios_group()
+        except ExceptionGroup as group:
+            raise SomeError from group
+
+    async with open_guarded() as runner:
+        task = runner.task(retry=retry, on_error=handled).schedule(work)
+        with pytest.raises(SomeError):
+            await task.wait()
+    assert calls == [1, 2, 3]
+    assert handled == [(task, task.exception)]
+    assert [record.levelname for record in records(caplog)] == ["WARNING", "WARNING", "ERROR"]
+
+
+@on_asyncio
+async def test_a_retry_by_the_result_after_a_task_group_of_asyncios_has_failed() -> None:
+    """9.5 As often as it likes, where the function has handled what failed in its group."""
+
+    async def poll() -> int:
+        with suppress(ExceptionGroup):
+            await fail_in_asyncios_group()
+        return current_task().attempt
+
+    async def until_three(attempt: Attempt) -> int:
+        while (found := await attempt()) < 3:
+            pass
+        return int(found)
+
+    async with open_guarded() as runner:
+        assert await runner.task(retry=until_three).schedule(poll).wait() == 3
+
+
+@on_asyncio
+async def test_a_retry_in_a_task_group_of_asyncios_goes_on_outside_of_it() -> None:
+    """9.5 Of two attempts at a time one fails and one is cut short; another one follows."""
+    begun: list[int] = []
+
+    async def work() -> str:
+        begun.append(current_task().attempt)
+        if len(begun) == 1:
+            await anyio.sleep_forever()
+        if len(begun) == 2:
+            raise SomeError
+        return "done"
+
+    async def two_then_one(attempt: Attempt) -> Any:
+        with suppress(ExceptionGroup):
+            async with asyncio.TaskGroup() as group:
+                for _ in range(2):
+                    group.create_task(as_coroutine(attempt))
+        return await attempt()
+
+    async with open_guarded() as runner:
+        assert await runner.task(retry=two_then_one).schedule(work).wait() == "done"
+    assert begun == [1, 2, 3]
+
+
+@on_asyncio
+@pytest.mark.parametrize("hedged", [False, True])
+async def test_a_shutdown_after_a_task_group_of_asyncios_has_failed(
+    hedged: bool,  # noqa: FBT001
+) -> None:
+    """9.6 The function's group or the retry's: a shielded task fails with its last error."""
+    waits, handled = anyio.Event(), Handled()
+
+    async def retry(attempt: Attempt) -> None:
+        with suppress(Exception):
+            if hedged:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(as_coroutine(attempt))
+            else:
+                await attempt()
+        waits.set()
+        await anyio.sleep_forever()
+
+    async def work() -> None:
+        with suppress(ExceptionGroup):
+            await fail_in_asyncios_group()
+        raise SomeError
+
+    async with open_guarded() as runner:
+        task = runner.task(retry=retry, shield=True, on_error=handled).schedule(work)
+        await waits.wait()
+        await drain(runner)
+    assert states(task) == ["failed"]
+    assert isinstance(task.exception, SomeError)
+    assert handled == [(task, task.exception)]
+
+
+@on_asyncio
+async def test_a_scope_around_an_attempt_whose_task_group_of_asyncios_has_failed() -> None:
+    """9.5 It ends as ever: a time limit that a retry has set for all attempts."""
+
+    async def limited(attempt: Attempt) -> str:
+        with CancelScope() as scope:
+            with suppress(ExceptionGroup):
+                await attempt()
+            scope.cancel()
+            await anyio.sleep_forever()
+        return "limited"
+
+    async with open_guarded() as runner:
+        task: Task[..., Any] = runner.task(retry=limited).schedule(fail_in_asyncios_group)
+        assert await task.wait() == "limited"
+
+
+@on_asyncio
+async def test_a_stray_cancellation_after_a_task_group_of_asyncios_has_failed() -> None:
+    """9.6 It is the failure of its attempt, whatever the one before has left (4.1)."""
+
+    async def work() -> None:
+        if current_task().attempt == 2:
+            raise asyncio.CancelledError
+        with suppress(ExceptionGroup):
+            await fail_in_asyncios_group()
+        raise SomeError
+
+    async with open_guarded() as runner:
+        with pytest.raises(TaskAborted, match="CancelledError"):
+            await runner.task(retry=thrice).schedule(work).wait()
+
+
+@on_asyncio
+@pytest.mark.parametrize("hedged", [False, True])
+async def test_the_event_loops_own_cancellation_after_a_task_group_of_asyncios_has_failed(
+    hedged: bool,  # noqa: FBT001
+) -> None:
+    """9.6 It is told from what the group has counted, and is not tried again."""
+    calls: list[int] = []
+
+    async def work() -> None:
+        calls.append(current_task().attempt)
+        if len(calls) == 1:
+            await fail_in_asyncios_group()
+        await anyio.sleep_forever()
+
+    async def for_ever(attempt: Attempt) -> Any:
+        running.append(asyncio.current_task())
+        with suppress(Exception):
+            await attempt()
+        with suppress(BaseException):
+            if hedged:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(as_coroutine(attempt))
+            else:
+                await attempt()
+        return await attempt()
+
+    running: list[Any] = []
+    async with open_guarded() as runner:
+        task = runner.task(retry=for_ever).schedule(work)
+        await anyio.wait_all_tasks_blocked()
+        running[0].cancel()
+        await over(task)
+    assert calls == [1, 2]
+    assert states(task) == ["cancelled"]
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

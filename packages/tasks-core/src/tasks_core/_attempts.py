@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from functools import partial
 from inspect import isawaitable, iscoroutine
+from math import inf
 from types import TracebackType
 from typing import Any, cast
 
-from anyio import CancelScope, Event, current_time, get_cancelled_exc_class
+from anyio import (
+    CancelScope,
+    Event,
+    current_effective_deadline,
+    current_time,
+    get_cancelled_exc_class,
+)
 from anyio.lowlevel import checkpoint
 
 from . import _report
@@ -38,10 +45,11 @@ class Attempts:
         self._working = 0
         self._over = False
         # Within a retry, whose scope ends the wait for another attempt: whether an attempt has
-        # ended; whether one of those at a time has returned; whether they have failed, and no
-        # attempt follows by now; the last failure; what was raised last, with the users' part of
-        # its traceback; and whether that lets none follow.
-        self._made = self._returned = self._fails = False
+        # ended; whether one of those at a time has returned; whether one has ended by itself, not
+        # by a cancellation; whether they have failed, and no attempt follows by now; the last
+        # failure; what was raised last, with the users' part of its traceback; and whether that
+        # lets none follow.
+        self._made = self._returned = self._by_itself = self._fails = False
         self._failure: Exception | None = None
         self._last: BaseException | None = None
         self._traceback: TracebackType | None = None
@@ -88,6 +96,10 @@ class Attempts:
                     if self._last is not None:
                         # Without the frames of who retries, which often hold the error themselves.
                         set_traceback(self._last, self._traceback)
+        except get_cancelled_exc_class():
+            # The scope's own, which it does not take if asyncio has miscounted within the retry.
+            if not self._retrying.cancel_called or current_effective_deadline() == -inf:
+                raise
         finally:
             del others[self._task]
         # Only after a failure anything ends its scope, and not where the task is cancelled too.
@@ -102,7 +114,7 @@ class Attempts:
         if self._made:
             await self._go_on()
         if not self._working:
-            self._returned = False
+            self._returned = self._by_itself = False
         self._working += 1
         try:
             result = await self._attempt()
@@ -130,6 +142,9 @@ class Attempts:
             self._let_go()
             return
         self._made = True
+        if raised is None or isinstance(raised, Exception):
+            self._by_itself = True
+            self._task._backend.uncancel()
         if raised is None:
             self._returned, self._fails = True, False
         else:
@@ -166,6 +181,8 @@ class Attempts:
         if ends:
             await self._refuse()
             await checkpoint()
+        if self._by_itself:  # what is counted since then is a task group's of the retry's own
+            self._task._backend.uncancel()
         if self._task._backend.cancelled_from_outside():  # and who retries has caught that
             raise get_cancelled_exc_class()
         if ends:  # it was asked for beside others, in a shield, or in a task of its own

@@ -9,6 +9,7 @@ Cancellation is anyio's on both: each task runs in a cancel scope of its own.
 from __future__ import annotations
 
 import asyncio
+import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -119,11 +120,21 @@ class Backend(ABC):
         """Whether somebody called the current asyncio task's own `cancel`, no scope of anyio's."""
 
     @abstractmethod
+    def uncancel(self) -> None:
+        """Have asyncio count no cancellation of the current task, as none can be in force.
+
+        For where users' code has ended by itself: it has returned, or raised an `Exception`.
+        """
+
+    @abstractmethod
     def has_ended(self, handle: object) -> bool:
         """Whether what `spawn` returned has ended, possibly without ever having run a step."""
 
 
 _CREATE_TASK: Final = asyncio.BaseEventLoop.create_task
+_MISCOUNTS: Final = sys.version_info < (3, 13)
+"""Whether an `asyncio.TaskGroup` whose child fails leaves the cancellation of who waits for it
+counted (python/cpython#133747). That looks like somebody's `cancel`, to scopes of anyio's, too."""
 
 
 class AsyncioBackend(Backend):
@@ -190,6 +201,12 @@ class AsyncioBackend(Backend):
         """Whether somebody called the current asyncio task's own `cancel`, no scope of anyio's."""
         task = asyncio.current_task()
         return task is not None and task.cancelling() > 0
+
+    def uncancel(self) -> None:
+        """Take back what is counted, on a Python where that may be wrong."""
+        task = asyncio.current_task()
+        while _MISCOUNTS and task is not None and task.uncancel():
+            pass
 
     def has_ended(self, handle: object) -> bool:
         """Whether what `spawn` returned has ended, possibly without ever having run a step."""
@@ -264,6 +281,9 @@ class TrioBackend(Backend):
     def cancelled_from_outside(self) -> bool:
         """Return false: on trio only scopes cancel, and a task of ours runs in a shielded one."""
         return False
+
+    def uncancel(self) -> None:
+        """Do nothing: trio does not count."""
 
     def has_ended(self, handle: object) -> bool:  # noqa: ARG002 - asyncio's
         """Return false: on trio each task runs its first step, and so notes its own end."""

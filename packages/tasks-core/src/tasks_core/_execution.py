@@ -98,6 +98,7 @@ async def _fail(task: Task, error: Exception, scope: CancelScope) -> None:
     if handler is None:
         return
     context = get_context(error)
+    task._backend.uncancel()
     try:
         await call(handler, (task, error), {}, task._backend.threads)
     except BaseException as raised:
