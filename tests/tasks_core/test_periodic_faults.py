@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, cast
 from zoneinfo import ZoneInfo
@@ -27,6 +28,7 @@ from tests.tasks_core.stage import (
     SomeError,
     fail,
     fail_async,
+    fail_in_asyncios_group,
     logged,
     open_runner,
     records,
@@ -217,6 +219,29 @@ async def test_a_claim_that_raises_a_stray_cancellation(
     assert "its claim failed" in message
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_claim_whose_task_group_of_asyncios_has_failed(
+    wall: Wall, caplog: pytest.LogCaptureFixture
+) -> None:
+    """10.4 What that group has cancelled is not the clock: it goes on, until it is stopped."""
+    runs = Runs(wall)
+
+    async def claim(name: str, moment: datetime) -> bool:
+        if moment.minute == 10:
+            await fail_in_asyncios_group()
+        if moment.minute == 15:
+            raise asyncio.CancelledError
+        return True
+
+    async with open_at(wall, periodic=[Periodic(runs.note, FIVE, claim=claim)]):
+        for time in ("18:10", "18:15", "18:20"):
+            await wall.to(time)
+    assert runs == ["18:20:00"]
+    messages = logged(caplog)
+    assert len(messages) == 2
+    assert all("its claim failed" in message for message in messages)
+
+
 class Hanging:
     """A claim that answers nobody until the test is over."""
 
@@ -265,6 +290,27 @@ async def test_a_claim_that_hangs(wall: Wall, kind: str, caplog: pytest.LogCaptu
     finally:
         hanging.over.set()
     assert runs == []
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_claim_that_goes_on_after_its_task_group_of_asyncios_has_failed(
+    wall: Wall, caplog: pytest.LogCaptureFixture
+) -> None:
+    """10.4 A shutdown meanwhile stops the clock, as that of any claim which has not answered."""
+    hanging = Hanging("async")
+    runs = Runs(wall)
+
+    async def claim(name: str, moment: datetime) -> bool:
+        with suppress(ExceptionGroup):
+            await fail_in_asyncios_group()
+        return bool(await cast("Awaitable[bool]", hanging.claim(name, moment)))
+
+    async with open_at(wall, periodic=[Periodic(runs.note, FIVE, claim=claim)]):
+        await wall.to("18:10", asleep=0)
+        await hanging.until_begun()
+    assert runs == []
+    (message,) = logged(caplog)
+    assert message.endswith(": its clock was stopped before its claim answered")
 
 
 async def test_claims_that_hang_hold_up_no_other_claim(wall: Wall) -> None:

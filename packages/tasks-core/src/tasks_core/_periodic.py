@@ -240,6 +240,7 @@ class PeriodicTask:
                 _report.no_run(self.name, at, "its clock was stopped before its claim answered")
                 raise
             _report.no_run(self.name, at, why, error)
+        backend.uncancel()
 
     def _stop_for(self, error: BaseException) -> None:
         self.next_run_time = None

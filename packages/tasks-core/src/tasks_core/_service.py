@@ -51,6 +51,8 @@ class Service:
         except (GeneratorExit, KeyboardInterrupt):
             raise
         except BaseException as error:  # noqa: BLE001 - a cancellation of all is one
-            self._ended_by(error)
+            # Its scope does not take its own cancellation if asyncio has miscounted within.
+            if not self._scope.cancel_called:
+                self._ended_by(error)
         finally:
             self._over.set()
