@@ -30,6 +30,7 @@ from tasks_core import (
     current_task,
 )
 from tasks_core import _everywhere as everywhere
+from tasks_core import _record_store as asked
 from tasks_core import _records as module
 
 from tests.tasks_core.stage import (
@@ -644,7 +645,7 @@ async def test_a_store_that_hangs_holds_up_nobody(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tasks run, the shutdown waits no longer than its bound, and one record says why."""
-    monkeypatch.setattr(module, "GUARD", 0.05)
+    monkeypatch.setattr(asked, "GUARD", 0.05)
     store = Store()
     store.hangs = True
     async with open_runner(records=store) as runner:
@@ -661,7 +662,7 @@ async def test_a_write_that_hangs_is_given_up(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Within its bound, and made again."""
-    monkeypatch.setattr(module, "GUARD", 0.01)
+    monkeypatch.setattr(asked, "GUARD", 0.01)
     store = Store()
     store.hangs = True
     async with open_runner(records=store) as runner:
@@ -678,7 +679,7 @@ async def test_a_store_that_hangs_only_at_the_shutdown(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is lost then is said, too."""
-    monkeypatch.setattr(module, "GUARD", 0.05)
+    monkeypatch.setattr(asked, "GUARD", 0.05)
     store = Store()
     async with open_runner(records=store) as runner:
         task = runner.schedule(until_cancelled)
@@ -811,7 +812,7 @@ async def test_a_store_that_cannot_be_read(caplog: pytest.LogCaptureFixture) -> 
 
 async def test_a_store_that_hangs_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who asks waits no longer than its bound."""
-    monkeypatch.setattr(module, "GUARD", 0.01)
+    monkeypatch.setattr(asked, "GUARD", 0.01)
     monkeypatch.setattr(module, "ANSWER_WITHIN", 0.005)
     store = Store()
     async with open_runner(records=store) as runner:

@@ -18,6 +18,7 @@ The map, in the order of who may know whom; each module knows only those before 
     _carrier               the seam to engines outside of this process
     _handing_over          handing tasks over to them
     _service               what runs beside the tasks
+    _record_store          the store of records, as it is asked
     _records               records of tasks, for other processes
     _task                  one scheduled call, and what becomes of it
     _memory                what is kept of a task that has ended
@@ -69,7 +70,7 @@ from ._periodic import Claim, Periodic, PeriodicTask
 from ._phase import Phase
 from ._phase_scheduler import PhaseScheduler
 from ._record import Progress, TaskRecord
-from ._records import RecordStore
+from ._record_store import RecordStore
 from ._registry import TaskRegistry
 from ._runner import TaskRunner
 from ._scheduler import TasksScheduler, current_tasks

@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from math import inf
 from secrets import token_hex
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
-from anyio import (
-    Event,
-    Semaphore,
-    create_task_group,
-    current_time,
-    move_on_after,
-    sleep,
-)
+from anyio import Event, create_task_group, current_time, move_on_after, sleep
 
 from . import _report
 from ._backend import Backend
 from ._carrier import TaskStatus
 from ._exceptions import LoopEndedError
 from ._record import Progress
+from ._record_store import BoundedStore, RecordStore, within_guard
 from ._service import Service
 from ._state import FAILED, LIVING, TaskState
 
 if TYPE_CHECKING:
     from ._registry import TaskRegistry
     from ._task import Task
-
-COLLECTION: Final = "tasks_core"
-"""The collection of the store in which all is kept."""
 
 WRITE_EVERY: Final = 0.25
 """Seconds between two writes of a task's record; the first one is written at once."""
@@ -49,15 +41,8 @@ LOOK_EVERY: Final = 0.5
 ANSWER_WITHIN: Final = 5.0
 """Seconds in which it is to have done so."""
 
-GUARD: Final = 5.0
-"""Seconds that one call of the store takes at most, and the last writes in all."""
-
 AT_A_TIME: Final = 8
 """How many records are written at a time."""
-
-CALLS: Final = 40
-"""How many reads, and how many writes, the store is asked for at a time: clients have so many
-connections, redis-py 100, and raise where there are no more."""
 
 UNWRITTEN: Final = 10_000
 """How many may wait for a store that does not answer; the first of more are given up."""
@@ -73,26 +58,6 @@ def may_be_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-class RecordStore(Protocol):
-    """Where records of tasks are kept; the stores of ``py-key-value-aio`` are such."""
-
-    # Awaitable is all that they need to be; pyright takes `async def` for more, see `Retry`.
-    def put(
-        self,
-        key: str,
-        value: Mapping[str, Any],
-        *,
-        collection: str | None = None,
-        ttl: float | None = None,
-    ) -> Awaitable[None]:
-        """Keep a value, which JSON can hold, for so many seconds."""
-        ...
-
-    def get(self, key: str, *, collection: str | None = None) -> Awaitable[dict[str, Any] | None]:
-        """Return a value; ``None`` if there is none."""
-        ...
-
-
 class Records:
     """What a process writes of its followed tasks, and reads of those of all processes.
 
@@ -102,7 +67,7 @@ class Records:
     """
 
     def __init__(self, store: RecordStore, ttl: float) -> None:
-        self._store = store
+        self._store = BoundedStore(store)
         self._ttl = ttl
         self._process = f"process-{token_hex(8)}"  # which is no task's id
         # Tasks that have changed since they were written, in order; and when those that live were.
@@ -117,7 +82,6 @@ class Records:
         self._fails = False
         self._beat_at = self._looked_at = -inf
         self._backend: Backend | None = None
-        self._reads, self._writes = Semaphore(CALLS), Semaphore(CALLS)
 
     def start(self, backend: Backend, registry: TaskRegistry) -> Service:
         """Write from now on, until the service is stopped."""
@@ -143,17 +107,17 @@ class Records:
 
     async def flush(self) -> None:
         """Write what has changed, as far as there is time."""
-        with move_on_after(GUARD) as scope:
-            await self._write(0.0)
-        if scope.cancelled_caught:
-            self._tell("put", _too_late())
+        try:
+            await within_guard(partial(self._write, 0.0))
+        except TimeoutError as error:
+            self._tell("put", error)
 
     async def find(self, task_id: str, seconds: float) -> TaskStatus | None:
         """Return what is written of a task; wait so long for that to arrive.
 
         One whose process has ended without a word has failed.
         """
-        found = await self._get(task_id, seconds)
+        found = await self._store.get(task_id, seconds)
         if found is None:
             return None
         status = _read(found["record"])
@@ -175,7 +139,7 @@ class Records:
         """
         asked = False
         with move_on_after(ANSWER_WITHIN):
-            while (found := await self._get(task_id, seconds)) is not None:
+            while (found := await self._store.get(task_id, seconds)) is not None:
                 lives = TaskState(found["record"]["state"]) in LIVING
                 # An answer to who asked before, of a task that has ended since, is none to this.
                 if found["cancelled"] is not None and (lives or asked):
@@ -184,10 +148,11 @@ class Records:
                     return False
                 asked = True
                 # Two may write at the same time, and one of them be lost: so it looks again.
-                letters = await self._get(_mailbox(found["process"])) or {"ids": []}
+                mailbox = _mailbox(found["process"])
+                letters = await self._store.get(mailbox) or {"ids": []}
                 if task_id not in letters["ids"]:
                     ids = [*letters["ids"], task_id]
-                    await self._put(_mailbox(found["process"]), {"ids": ids}, 2 * ANSWER_WITHIN)
+                    await self._store.put(mailbox, {"ids": ids}, 2 * ANSWER_WITHIN)
                 await sleep(LOOK_EVERY / 2)
         return False
 
@@ -294,7 +259,7 @@ class Records:
         self._looked_at = now
         mailbox = _mailbox(self._process)
         try:
-            letters = await self._get(mailbox)
+            letters = await self._store.get(mailbox)
         except Exception as error:  # noqa: BLE001 - a store is anyone's
             self._tell("get", error)
             return
@@ -312,7 +277,7 @@ class Records:
 
     async def _try_to_put(self, key: str, value: Mapping[str, Any], ttl: float) -> bool:
         try:
-            await self._put(key, value, ttl)
+            await self._store.put(key, value, ttl)
         except Exception as error:  # noqa: BLE001 - a store is anyone's
             self._tell("put", error)
             self._fails = True
@@ -325,34 +290,8 @@ class Records:
             _report.records_failed(error)
         self._failing.add(what)
 
-    # The store. Not `fail_after`: a generator's context manager sets attributes of what is raised.
-
-    async def _put(self, key: str, value: Mapping[str, Any], ttl: float) -> None:
-        with move_on_after(GUARD) as scope:
-            async with self._writes:
-                await self._store.put(key, value, collection=COLLECTION, ttl=ttl)
-        if scope.cancelled_caught:
-            raise _too_late()
-
-    async def _get(self, key: str, seconds: float = 0.0) -> dict[str, Any] | None:
-        """Return what is kept; if there is nothing, look again after so long."""
-        found: dict[str, Any] | None = None
-        with move_on_after(GUARD) as scope:
-            async with self._reads:
-                found = await self._store.get(key, collection=COLLECTION)
-        if scope.cancelled_caught:
-            raise _too_late()
-        if found is not None or not seconds:
-            return found
-        await sleep(seconds)
-        return await self._get(key)
-
     async def _lives(self, process: str) -> bool:
-        return process == self._process or await self._get(process) is not None
-
-
-def _too_late() -> TimeoutError:
-    return TimeoutError(f"the store of records did not answer within {GUARD:g} s")
+        return process == self._process or await self._store.get(process) is not None
 
 
 def _mailbox(process: str) -> str:

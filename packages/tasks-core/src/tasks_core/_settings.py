@@ -12,7 +12,7 @@ from ._checks import check_callback, check_count, check_seconds, check_text, nam
 from ._config import TaskConfig, TaskSettings
 from ._function import describe, is_async
 from ._periodic import Periodic
-from ._records import RecordStore
+from ._record_store import RecordStore
 
 if TYPE_CHECKING:
     from ._observers import TaskObserver
