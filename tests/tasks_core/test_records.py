@@ -230,6 +230,31 @@ async def test_threads() -> None:
 
 
 @pytest.mark.usefixtures("hurry")
+async def test_each_step_is_written_whoever_has_read_the_updates(clock: Clock) -> None:
+    """7.6 That a reader of the registry's updates (11.5) has closed ends nothing for the store."""
+    store, reported = Store(), anyio.Event()
+
+    async def work() -> None:
+        current_task().report(1)
+        reported.set()
+        await anyio.sleep_forever()
+
+    async with open_runner(records=store) as runner:
+        runner.registry.updates().close()
+        await over(runner.schedule(succeed))
+        scheduler = TasksScheduler(runner)
+        task = scheduler.after_response.schedule(work)
+        await store.until_state(task.id, "pending")
+        scheduler.reach(Phase.AFTER_RESPONSE)
+        await reported.wait()
+        assert task in records_of(runner)._changed
+        clock.now += 1
+        await store.until_state(task.id, "running")
+        assert store.written(task.id)[-1]["progress"]["done"] == 1
+        task.cancel()
+
+
+@pytest.mark.usefixtures("hurry")
 async def test_an_id_that_is_asked_for_late() -> None:
     """Also that of a task that has ended long ago is known everywhere from then on."""
     store = Store()
