@@ -87,6 +87,12 @@ def records_of(runner: TaskRunner) -> module.Records:
     return runner._records
 
 
+async def until_it_works(runner: TaskRunner) -> None:
+    """Wait until nothing of the store fails any more, as the runner knows."""
+    while records_of(runner)._failing:
+        await anyio.lowlevel.checkpoint()
+
+
 async def succeed(*args: object) -> str:
     return "the result"
 
@@ -759,6 +765,60 @@ async def test_a_store_that_fails_and_comes_back(
             await store.until_state(task.id, "cancelled")
             await store.until(lambda: not records._changed)
             await anyio.wait_all_tasks_blocked()
+
+
+@pytest.mark.usefixtures("hurry")
+async def test_a_store_that_fails_while_there_is_nothing_to_write(
+    caplog: pytest.LogCaptureFixture, clock: Clock
+) -> None:
+    """7.6 Each outage is said, also where only the process's own sign of life meets it."""
+    store = Store()
+    async with open_runner(records=store) as runner:
+        task = runner.schedule(until_cancelled)
+        await task.started.wait()
+        await store.until_state(task.id, "running")
+        written = store.count(task.id)
+        for number in range(1, 4):
+            store.error = SomeError("down")
+            clock.now += module.BEAT_EVERY
+            await store.until_more(store.puts, len(store.puts) + 1)
+            assert len(logged(caplog)) == number
+            store.error = None
+            clock.now += 1
+            await until_it_works(runner)
+        assert store.count(task.id) == written
+        task.cancel()
+
+
+@pytest.mark.usefixtures("hurry")
+async def test_a_store_that_comes_back_when_nothing_is_followed_any_more(
+    caplog: pytest.LogCaptureFixture, clock: Clock
+) -> None:
+    """7.6 It is asked until it works, and then no more: so each outage is said."""
+    store = Store()
+    async with open_runner(records=store) as runner:
+        first = runner.schedule(until_cancelled)
+        await first.started.wait()
+        await store.until_read(first.id)
+        store.error = SomeError("down")
+        clock.now += 1
+        await store.until_more(store.gets)
+        first.cancel()
+        await over(first)
+        store.error = None
+        clock.now += 1
+        await store.until_state(first.id, "cancelled")
+        await until_it_works(runner)
+        calls = len(store.gets) + len(store.puts)
+        await anyio.wait_all_tasks_blocked()
+        assert len(store.gets) + len(store.puts) == calls
+        store.error = SomeError("down again")
+        second = runner.schedule(until_cancelled)
+        assert second.id
+        await store.until_more(store.puts, len(store.puts) + 1)
+        assert [line.rpartition(": ")[2] for line in logged(caplog)] == ["down", "down again"]
+        store.error = None
+        second.cancel()
 
 
 @pytest.mark.usefixtures("hurry")

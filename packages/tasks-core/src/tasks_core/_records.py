@@ -76,10 +76,10 @@ class Records:
         # What others have asked of tasks: whether to cancel them takes effect.
         self._cancelled: dict[str, bool] = {}
         self._changing = RLock()
-        # What fails since it last worked, "put" or "get": while anything does, that is known. And
-        # whether one of the writes that are being made has failed.
+        # What fails since it last worked, "put" or "get": while anything does, that is known, and
+        # the store is asked. And what has become of the writes of this turn: some worked, or not.
         self._failing = set[str]()
-        self._fails = False
+        self._worked = set[bool]()
         self._beat_at = self._looked_at = -inf
         self._backend: Backend | None = None
 
@@ -163,8 +163,9 @@ class Records:
 
     async def _run(self) -> None:
         while True:
-            # While nothing is followed there is nothing to do.
-            with move_on_after(WRITE_EVERY if self._changed or self._written else inf):
+            # While nothing is followed, and nothing fails, there is nothing to do.
+            busy = self._changed or self._written or self._failing
+            with move_on_after(WRITE_EVERY if busy else inf):
                 await self._new.wait()
             if self._new.is_set():
                 self._new = Event()
@@ -182,19 +183,19 @@ class Records:
             for task in due:
                 self._changed.pop(task, None)
         left = dict.fromkeys(due)
-        self._fails = False
+        self._worked.clear()
         try:
-            if self._written and not due:
+            if (self._written or self._failing) and not due:
                 await self._beat()
             for at in range(0, len(due), AT_A_TIME):
                 # First: who reads of a task asks whether its process lives. And where nothing can
                 # be written, no more is tried.
-                if not await self._beat() or self._fails:
+                if not await self._beat() or False in self._worked:
                     break
                 async with create_task_group() as group:
                     for task in due[at : at + AT_A_TIME]:
                         group.start_soon(self._write_one, task, left)
-            if due and not self._fails:
+            if self._worked == {True}:
                 self._failing.discard("put")
         finally:
             if left:
@@ -254,7 +255,7 @@ class Records:
     async def _look(self) -> None:
         """Look whether others want to cancel tasks, and do so."""
         now = current_time()
-        if not self._written or now - self._looked_at < LOOK_EVERY:
+        if not (self._written or self._failing) or now - self._looked_at < LOOK_EVERY:
             return
         self._looked_at = now
         mailbox = _mailbox(self._process)
@@ -276,13 +277,14 @@ class Records:
         await self._try_to_put(mailbox, {"ids": []}, 2 * ANSWER_WITHIN)
 
     async def _try_to_put(self, key: str, value: Mapping[str, Any], ttl: float) -> bool:
+        worked = False
         try:
             await self._store.put(key, value, ttl)
+            worked = True
         except Exception as error:  # noqa: BLE001 - a store is anyone's
             self._tell("put", error)
-            self._fails = True
-            return False
-        return True
+        self._worked.add(worked)
+        return worked
 
     def _tell(self, what: str, error: Exception) -> None:
         """Log that something fails; once, until all works again."""
