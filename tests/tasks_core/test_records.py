@@ -119,8 +119,8 @@ async def test_only_what_somebody_follows_is_written() -> None:
         followed = runner.schedule(succeed)
         assert followed.id
         await store.until_state(followed.id, "succeeded")
-    assert {key for key, _, _ in store.puts} == {followed.id, *store.processes()}
-    assert len(store.processes()) == 1
+    (process,) = store.processes()
+    assert {key for key, _, _ in store.puts} == {followed.id, process, f"cancel-{process}"}
     assert store.gets == []
 
 
@@ -335,7 +335,7 @@ async def test_a_process_says_that_it_lives_while_its_tasks_are_followed(
         task = runner.schedule(until_cancelled)
         assert task.id
         await store.until_read(task.id)
-        assert store.puts[0][0].startswith("process-")
+        assert store.puts[1][0].startswith("process-")
         for number in range(2, 5):
             await anyio.wait_all_tasks_blocked()
             clock.now += module.BEAT_EVERY
@@ -538,6 +538,11 @@ async def test_a_record_that_is_on_its_way() -> None:
 # Cancelling.
 
 
+def letters(store: Store) -> list[list[str]]:
+    """Return what was to be in mailboxes, each time."""
+    return [value["ids"] for key, value, _ in store.puts if key.startswith("cancel-")]
+
+
 @pytest.mark.usefixtures("hurry")
 async def test_cancelled_from_another_process() -> None:
     """A task that runs, one that waits for its phase; each answer comes from its process."""
@@ -589,7 +594,7 @@ async def test_a_task_that_is_over_cannot_be_cancelled() -> None:
         await store.until_state(task.id, "succeeded")
         assert await there.cancel(task.id) is False
         assert await here.cancel(task.id) is False
-    assert not [key for key, _, _ in store.puts if key.startswith("cancel-")]
+    assert not any(letters(store))
 
 
 @pytest.mark.usefixtures("hurry")
@@ -649,8 +654,7 @@ async def test_a_process_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -
         assert here._writing is not None
         await here._writing.stop()  # it lives, and does not look
         assert await there.cancel(task.id) is False
-        letters = [value["ids"] for key, value, _ in store.puts if key.startswith("cancel-")]
-        assert letters == [[task.id]]
+        assert letters(store) == [[], [task.id]]
         task.cancel()
 
 
@@ -946,6 +950,75 @@ async def test_many_ask_at_once() -> None:
         assert [one and one.state for one in found] == [TaskState.RUNNING] * 100
 
 
+@pytest.mark.usefixtures("hurry")
+async def test_a_store_that_comes_back_empty(clock: Clock) -> None:
+    """7.6 All that lives is written again, though no call has failed and it has nothing to say."""
+    store = Store()
+    async with two_processes(store) as (here, there):
+        tasks = [here.schedule(until_cancelled) for _ in range(3)]
+        for task in tasks:
+            await task.started.wait()
+        ids = [task.id for task in tasks]
+        for _ in range(2):
+            await store.until_read(*ids)
+            before = set(store.kept)
+            store.kept.clear()
+            clock.now += module.BEAT_EVERY  # its sign of life does not hide that it is empty
+            await store.until_read(*ids)
+            assert set(store.kept) == before
+        for task in tasks:
+            status = await there.status(task.id)
+            assert status is not None
+            assert status.state is TaskState.RUNNING
+            task.cancel()
+
+
+class Forgetful(Store):
+    """Does not know some keys, the first times that it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forgets: dict[str, int] = {}
+
+    async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
+        found = await super().get(key, collection=collection)
+        left = self.forgets.get(key, 0)
+        self.forgets[key] = left - 1
+        return None if left > 0 else found
+
+
+@pytest.mark.usefixtures("hurry")
+async def test_a_process_has_time_to_see_that_the_store_has_come_back_empty() -> None:
+    """7.6 Who finds a task's record before its process's sign of life does not take it for dead."""
+    store = Forgetful()
+    async with two_processes(store) as (here, there):
+        task = here.schedule(until_cancelled)
+        await store.until_state(task.id, "running")
+        (process,) = store.processes()
+        store.forgets[process] = 1
+        status = await there.status(task.id)
+        assert status is not None
+        assert status.state is TaskState.RUNNING
+        store.forgets[process] = 1
+        assert await there.cancel(task.id) is True
+
+
+@pytest.mark.usefixtures("hurry")
+async def test_who_follows_what_the_store_has_forgotten_for_a_moment() -> None:
+    """7.6 The stream goes on, until the task is over."""
+    store = Forgetful()
+    async with two_processes(store) as (here, there):
+        task = here.schedule(until_cancelled)
+        await store.until_state(task.id, "running")
+        seen: list[TaskState] = []
+        async for status in there.follow(task.id):
+            seen.append(status.state)
+            if len(seen) == 1:
+                store.forgets[task.id] = 2
+                task.cancel()
+        assert seen == [TaskState.RUNNING, TaskState.CANCELLED]
+
+
 async def test_a_store_that_never_comes_back_fills_no_memory(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1017,6 +1090,7 @@ async def test_who_cancels_everything_stops_the_writing(caplog: pytest.LogCaptur
     assert len(logged(caplog)) == 1
 
 
+@pytest.mark.usefixtures("hurry")
 async def test_a_thread_that_is_left_behind() -> None:
     """A shutdown that does not get its end leaves the record as it is: lost, in the end."""
     store = Store()

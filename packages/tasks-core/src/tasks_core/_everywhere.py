@@ -121,6 +121,9 @@ class Following(AsyncIterator[TaskStatus]):
         """Wait for the next one."""
         while not self._ends:
             status = await self._look()
+            if status is None and self._last is not None:
+                # What has lived is looked for longer: a store that has come back empty is filled.
+                status = await self._look()
             if status is None:
                 self._ends = True
                 break

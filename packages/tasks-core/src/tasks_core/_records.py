@@ -36,7 +36,8 @@ SILENCE: Final = 20.0
 """Seconds without that after which it is taken for dead."""
 
 LOOK_EVERY: Final = 0.5
-"""Seconds after which a process looks whether another one wants to cancel its tasks."""
+"""Seconds after which a process looks whether another one wants to cancel its tasks, and whether
+the store still has what it has written."""
 
 ANSWER_WITHIN: Final = 5.0
 """Seconds in which it is to have done so."""
@@ -80,6 +81,8 @@ class Records:
         # the store is asked. And what has become of the writes of this turn: some worked, or not.
         self._failing = set[str]()
         self._worked = set[bool]()
+        # When it was last said that this process lives, -inf while the store may have no mailbox
+        # of it; and when that was last looked into.
         self._beat_at = self._looked_at = -inf
         self._backend: Backend | None = None
 
@@ -208,10 +211,19 @@ class Records:
         """Say that this process lives, if it is time to; return whether others can know it."""
         now = current_time()
         if now - self._beat_at >= BEAT_EVERY:
+            if self._beat_at == -inf and not await self._empty_mailbox():
+                return False
             if not await self._try_to_put(self._process, {"lives": True}, SILENCE):
                 return False
             self._beat_at = now
         return True
+
+    async def _empty_mailbox(self) -> bool:
+        """Put up an empty mailbox; what is written after it the store has as long as that.
+
+        So it is not put up again unseen: that would hide that the store has come back empty.
+        """
+        return await self._try_to_put(_mailbox(self._process), {"ids": []}, self._keep_living())
 
     async def _write_one(self, task: Task, left: dict[Task, None]) -> None:
         over = task._is_over  # first: what is written then is the last
@@ -258,14 +270,16 @@ class Records:
         if not (self._written or self._failing) or now - self._looked_at < LOOK_EVERY:
             return
         self._looked_at = now
-        mailbox = _mailbox(self._process)
         try:
-            letters = await self._store.get(mailbox)
+            letters = await self._store.get(_mailbox(self._process))
         except Exception as error:  # noqa: BLE001 - a store is anyone's
             self._tell("get", error)
             return
         self._failing.discard("get")
-        ids: Sequence[str] = letters["ids"] if letters else ()
+        if letters is None:
+            self._write_again()
+            return
+        ids: Sequence[str] = letters["ids"]
         if not ids:
             return
         for task_id in ids:
@@ -274,7 +288,14 @@ class Records:
             if task is not None and not task._is_over and task_id not in self._cancelled:
                 self._cancelled[task_id] = task.cancel()
                 self.note(task)
-        await self._try_to_put(mailbox, {"ids": []}, 2 * ANSWER_WITHIN)
+        await self._empty_mailbox()
+
+    def _write_again(self) -> None:
+        """Write all that lives, at once: the store has come back empty."""
+        with self._changing:
+            self._written = dict.fromkeys(self._written, -inf)
+        self._beat_at = -inf
+        self._wake()
 
     async def _try_to_put(self, key: str, value: Mapping[str, Any], ttl: float) -> bool:
         worked = False
@@ -293,7 +314,10 @@ class Records:
         self._failing.add(what)
 
     async def _lives(self, process: str) -> bool:
-        return process == self._process or await self._store.get(process) is not None
+        """Return whether a process does; it has time to see that the store has come back empty."""
+        if process == self._process:
+            return True
+        return await self._store.get(process, 3 * LOOK_EVERY) is not None
 
 
 def _mailbox(process: str) -> str:
