@@ -9,7 +9,7 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 
 import anyio
@@ -30,6 +30,7 @@ from tasks_core import (
     current_tasks,
 )
 from tasks_core._exceptions import Closed, Missing
+from tasks_core.asgi import ApplicationTasks
 
 from tests.tasks_core.stage import GUARD, logged, over
 
@@ -368,3 +369,48 @@ def test_a_forked_child_is_refused() -> None:
             return os.waitstatus_to_exitcode(status)
 
     assert asyncio.run(main()) == 7
+
+
+@pytest.mark.parametrize("way", ["schedule", "configured", "of_the_lifespan", "cancel"])
+def test_a_signal_handler_wakes_the_event_loop(way: str) -> None:
+    """2.3 It is called within the loop's wait for events, which else goes on as long as before."""
+
+    async def main() -> None:
+        over, seen = asyncio.Event(), list[bool]()
+
+        async def note() -> None:
+            over.set()
+
+        async def live() -> None:
+            try:
+                await anyio.sleep_forever()
+            finally:
+                over.set()
+
+        async with ApplicationTasks().run() as runner:
+            living = runner.schedule(live)
+            await living.started.wait()
+            configured, tasks = runner.task(name="configured"), current_tasks()
+            handle: Callable[[], object] = {
+                "schedule": lambda: runner.schedule(note),
+                "configured": lambda: configured.schedule(note),
+                "of_the_lifespan": lambda: tasks.schedule(note),
+                "cancel": living.cancel,
+            }[way]
+            selector = vars(asyncio.get_running_loop())["_selector"]
+            select = selector.select
+
+            def wait(timeout: float | None) -> object:
+                if timeout == 0 or seen:
+                    return select(timeout)
+                handle()
+                events = select(0)  # as if it were the time that is left
+                seen.append(bool(events))
+                return events
+
+            selector.select = wait
+            with anyio.fail_after(GUARD):
+                await over.wait()
+        assert seen == [True]
+
+    asyncio.run(main())

@@ -58,6 +58,7 @@ class Backend(ABC):
         self.inbox.append(action)
         if self.is_current():
             self.read_inbox()
+            self.wake()
             return
         try:
             self.call_soon(self.read_inbox)
@@ -68,6 +69,9 @@ class Backend(ABC):
         """Do what was asked for."""
         while self.inbox:
             self.inbox.popleft()()
+
+    def wake(self) -> None:  # noqa: B027 - not every loop needs it
+        """Let the loop, which runs here, see what was done if a signal handler has done it."""
 
     @abstractmethod
     async def open(self) -> None:
@@ -131,6 +135,9 @@ class Backend(ABC):
         """Whether what `spawn` returned has ended, possibly without ever having run a step."""
 
 
+def _do_nothing() -> None: ...
+
+
 _CREATE_TASK: Final = asyncio.BaseEventLoop.create_task
 _MISCOUNTS: Final = sys.version_info < (3, 13)
 """Whether an `asyncio.TaskGroup` whose child fails leaves the cancellation of who waits for it
@@ -168,6 +175,11 @@ class AsyncioBackend(Backend):
     def is_closed(self) -> bool:
         """Whether the event loop will never run again."""
         return self._loop.is_closed()
+
+    def wake(self) -> None:
+        """End the loop's wait for events, within which handlers of `signal.signal` are called."""
+        if asyncio.current_task(self._loop) is None:
+            self._loop.call_soon_threadsafe(_do_nothing)
 
     def spawn(
         self,

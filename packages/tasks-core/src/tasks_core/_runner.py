@@ -36,7 +36,7 @@ from ._handing_over import Messengers
 from ._lanes import Lane, Lanes
 from ._observers import Observers
 from ._periodic import make_periodic
-from ._phase import AFTER_RESPONSE
+from ._phase import AFTER_RESPONSE, IMMEDIATE, Phase
 from ._phase_scheduler import PhaseScheduler
 from ._record import calendar, escape
 from ._records import Records
@@ -603,6 +603,20 @@ class _PastScheduler(TasksScheduler):
 
     __slots__ = ()
     _serves = False
+
+    def _schedule(  # noqa: PLR0913, PLR0917 - as the other one's
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        phase: Phase = IMMEDIATE,
+        config: TaskConfig | None = None,
+        accept: Callable[[Task], Task] | None = None,
+    ) -> Task[Any, Any]:
+        task = super()._schedule(func, args, kwargs, phase, config, accept)
+        if task._backend.is_current():
+            task._backend.wake()
+        return task
 
 
 def _is_held_up_here(task: Task) -> bool:
