@@ -919,6 +919,36 @@ async def test_a_mounted_application_whose_lifespan_runs_too() -> None:
     assert names == ["inner"] * 4
 
 
+@pytest.mark.parametrize("path", ["/inner/a/b", "/inner/a//b", "//inner//a//b//"])
+async def test_slashes_in_the_path_of_what_is_mounted(path: str) -> None:
+    """1.6, 2.7 Litestar takes several for one, so a client may write what it likes."""
+    outcome = Outcome()
+    names: list[str | None] = []
+
+    @get("/a/b")
+    async def handler(tasks: Tasks) -> None:
+        outcome.schedule(tasks)
+        names.append(tasks.config.name)
+
+    inner = application(handler)
+
+    @asgi("/inner", is_mount=True, copy_scope=True)
+    async def mounted(scope: Any, receive: Any, send: Any) -> None:
+        await inner(scope, receive, send)
+        raise ConnectionResetError
+
+    @asynccontextmanager
+    async def live(app: Any) -> AsyncGenerator[None, None]:
+        async with inner.lifespan():
+            yield
+
+    plugin = TasksPlugin(config=TaskConfig(name="outer"))
+    async with serve(application(mounted, plugins=[plugin], lifespan=[live])) as server:
+        await server.request(path)
+        assert (await outcome.seen())[1] == "failure"
+    assert names == ["outer"]
+
+
 # What is kept.
 
 

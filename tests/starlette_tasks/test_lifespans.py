@@ -947,6 +947,41 @@ async def test_a_mounted_application_whose_lifespan_runs_too(put: Any) -> None:
     assert named == ["outer"]
 
 
+@each_mount
+async def test_a_mounted_application_whose_path_a_middleware_has_rewritten(put: Any) -> None:
+    """2.7, 3.3 It is mounted all the same, where a version is chosen by a header for instance."""
+    outcome = Outcome()
+    names: list[str | None] = []
+
+    async def endpoint(request: Request) -> Response:
+        outcome.schedule(get_tasks(request))
+        names.append(get_tasks(request).config.name)
+        return PlainTextResponse("ok")
+
+    @asynccontextmanager
+    async def live(app: Starlette) -> AsyncGenerator[None]:
+        async with inner.router.lifespan_context(inner):
+            yield
+
+    class Versions(Plain):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "lifespan":
+                await self.app(scope, receive, send)
+                return
+            await self.app({**scope, "path": "/v1" + scope["path"]}, receive, send)
+            raise ConnectionResetError
+
+    inner = Starlette(routes=[Route("/cart", endpoint)])
+    app = Starlette(lifespan=live, middleware=[Middleware(Versions)])
+    add_tasks(inner)
+    add_tasks(app, config=TaskConfig(name="outer"))
+    put(app, "/v1", inner)
+    async with serve(app) as server:
+        await server.request("/cart")
+        assert await outcome.seen() == ["success", "failure"]
+    assert names == ["outer"]
+
+
 # Several applications of one lifespan.
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio
@@ -32,6 +34,7 @@ from tasks_core.asgi import (
     Send,
     TasksMiddleware,
     get_scheduler,
+    serve_route,
 )
 from tasks_core.testing import drain
 
@@ -641,11 +644,13 @@ def beginning_taken_away(path: str) -> str:
 
 
 def as_litestar_has_it(path: str) -> str:
-    return path.removeprefix("/shop").rstrip("/") + "/"
+    return re.sub("/+", "/", path).removeprefix("/shop").rstrip("/") + "/"
 
 
 each_mount = pytest.mark.parametrize("left", [same, beginning_taken_away, as_litestar_has_it])
-each_path = pytest.mark.parametrize("path", ["/", "/shop", "/shop/", "/shop/cart"])
+each_path = pytest.mark.parametrize(
+    "path", ["", "/", "/shop", "/shop/", "/shop/cart", "/shop/a//cart", "//shop//a//cart//"]
+)
 
 
 @each_path
@@ -688,6 +693,58 @@ async def test_a_mounted_application_whose_lifespan_runs_too(
         await server.request(path)
     assert configs == [TaskConfig(name="inner", shield=True)] * 2
     assert log == ["the commit fails", "failed", "failed"]
+
+
+def rewriting(prefix: str, app: ASGIApp) -> ASGIApp:
+    """Middleware that puts something before the path, a version for instance."""
+
+    async def rewrite(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            scope = {**scope, "path": prefix + scope["path"]}
+        await app(scope, receive, send)
+
+    return rewrite
+
+
+@each_mount
+@pytest.mark.parametrize("kind", ["request", "websocket"])
+async def test_a_mounted_application_whose_path_a_middleware_has_rewritten(
+    left: Callable[[str], str], kind: str
+) -> None:
+    """2.7 What is mounted is told by the path that was routed; so it is in what is mounted."""
+    log: list[str] = []
+
+    async def innermost(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        log.append(scope["path"])
+        tasks = current_tasks()
+        tasks.after_response.schedule(log.append, "succeeded")
+        tasks.after_response.task(run_on="failure").schedule(log.append, str(tasks.config.name))
+
+    def routing_to(app: ASGIApp, left: Callable[[str], str]) -> ASGIApp:
+        async def route(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "lifespan":
+                raise NotImplementedError
+            await app({**scope, "path": left(scope["path"])}, receive, send)
+
+        return partial(serve_route, route)
+
+    async def commit(scope: Scope, receive: Receive, send: Send) -> None:
+        await rewritten(scope, receive, send)
+        raise SomeError
+
+    last = TasksMiddleware(innermost, config=TaskConfig(name="last"))
+    inner = TasksMiddleware(rewriting("/v2", routing_to(last, same)))
+    rewritten = rewriting("/shop/v1", routing_to(inner, left))
+    app = TasksMiddleware(commit)
+    async with serve(last, state=False), serve(inner, state=False), serve(app) as server:
+        if kind == "request":
+            await server.request("/cart")
+        else:
+            async with server.websocket("/cart"):
+                pass
+    assert log == [f"/v2{left('/shop/v1/cart')}", "last"]
 
 
 async def test_settings_that_it_cannot_have_with_a_lifespan_that_runs_too() -> None:

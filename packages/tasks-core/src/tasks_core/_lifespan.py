@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
 from secrets import token_hex
 from threading import Lock
-from typing import Any, Unpack
+from typing import Any, Final, Unpack
 
 from ._config import TaskConfig
 from ._exceptions import Missing, MountedSettingsError, TasksUninitializedError
@@ -24,6 +25,8 @@ _lifespans: ContextVar[tuple[tuple[TaskRunner, TasksScheduler | Missing | None],
     "tasks_core.lifespans", default=()
 )
 """The runners within whose `run` this code is called, each with what was current around it."""
+
+_SLASHES: Final = re.compile("/+")
 
 
 class ApplicationTasks:
@@ -195,14 +198,15 @@ class ApplicationTasks:
     def _is_within(self, outer: TasksScheduler | Missing, scope: Scope) -> bool:
         """Whether another application serves this very request, and has this one mounted.
 
-        A mount leaves the path, or takes its beginning away. What else is called with a scope of
-        another request is a request of its own, and so is what this application itself calls.
+        A mount leaves the path, or takes its beginning away, and may take several slashes for one.
+        What else is called with a scope of another request is a request of its own, and so is what
+        this application itself calls.
         """
         if not isinstance(outer, TasksScheduler) or outer._runner in self._runners:
             return False
         if scope.get(self._key) is outer:
             return False
-        return outer._path.rstrip("/").endswith(scope.get("path", "").rstrip("/"))
+        return _plain(outer._path).endswith(_plain(scope.get("path", "")))
 
     async def _serve_layer(  # noqa: PLR0913, PLR0917 - an ASGI call and what it is to know
         self,
@@ -256,6 +260,10 @@ class ApplicationTasks:
                 raise
             started = partial(self._release, runner)
             await LifespanMessages(runner, receive, send, started).serve(app, scope)
+
+
+def _plain(path: str) -> str:
+    return _SLASHES.sub("/", path).rstrip("/")
 
 
 async def _serve_without(

@@ -133,6 +133,7 @@ async def serve_route(app: ASGIApp, scope: Scope, receive: Receive, send: Send) 
         return send(message)
 
     scheduler._open_route()
+    scheduler._path = scope.get("path", "")
     try:
         await app(scope, receive, watched_send)
     except BaseException as error:

@@ -92,7 +92,8 @@ class TasksScheduler(Scheduler):
 
     # Once it was entered, what was current before; empty again when it is left.
     _outers: tuple[Token[TasksScheduler | Missing], ...]
-    # Once it is served as an ASGI request, that one's path, as it was further out.
+    # Once it is served as an ASGI request, that one's path, as what routes it last has it, if that
+    # is in sight: middleware may rewrite it.
     _path: str
 
     def __init__(self, runner: TaskRunner, config: TaskConfig | None = None) -> None:
