@@ -923,6 +923,42 @@ async def test_the_layers_within_an_application(
     assert (names, asked) == (["application", *["application's route"] * 2], [2])
 
 
+async def test_the_tasks_of_a_request_that_nothing_of_ours_is_around() -> None:
+    """2.7, 3.3, 5.6 They are those of its scope, with the settings over them, current or not."""
+    outer, tasks = ApplicationTasks(), ApplicationTasks(config=TaskConfig(name="mounted"))
+
+    def layers(scope: Scope, config: TaskConfig) -> TaskConfig | None:
+        return config.merge(TaskConfig(shield=True))
+
+    async def served(scope: Scope, receive: Receive, send: Send) -> None:
+        assert tasks.get_here(scope, layers) is current_tasks() is get_scheduler(scope)
+
+    async def within(scope: Scope, receive: Receive, send: Send) -> None:
+        request = current_tasks()
+        assert outer.get_here(scope, layers) is request
+        layer = tasks.get_here(scope, layers)
+        assert layer.schedule(nothing).config == TaskConfig(name="mounted", shield=True)
+        assert current_tasks() is get_scheduler(scope) is request
+        with pytest.raises(TasksUninitializedError) as raised:  # a request within this one
+            tasks.get_here({"type": "http"}, layers)
+        assert raised.value.missing is Missing.STARTED
+        await tasks.serve(served, scope, receive, send, mounted=True, layers=layers)
+        async with tasks.run():
+            await tasks.serve(served, {"type": "http", "path": "/other"}, receive, send)
+        ended.append(True)
+
+    async def receive() -> Message:
+        raise NotImplementedError
+
+    async def send(message: Message) -> None:
+        raise NotImplementedError
+
+    ended: list[bool] = []
+    async with outer.run():
+        await outer.serve(within, {"type": "http", "path": "/"}, receive, send)
+    assert ended
+
+
 # Each of a scheduler's public names, with what it is called with.
 PUBLIC: dict[str, tuple[Any, ...] | None] = {
     "after_response": None,

@@ -96,7 +96,9 @@ class ApplicationTasks:
         """Return the tasks of the request that is being served here, by this application.
 
         For a framework in which nothing of ours is around the application before its lifespan
-        runs, nor where it is mounted in another one with tasks: then its settings are a layer.
+        runs, nor where it is mounted in another one with tasks: then its settings are a layer,
+        here alone. What is current stays: nobody would take that back from the outer application's
+        code. And the scope tells which request is served here, as a sub-request has another one.
 
         Args:
             scope: The request's scope.
@@ -106,11 +108,11 @@ class ApplicationTasks:
             TasksUninitializedError: There are none; it says why.
             MountedSettingsError: It is mounted, and has settings that are a runner's.
         """
-        tasks = current.get(self._missing)
-        if isinstance(tasks, TasksScheduler) and tasks._runner not in self._runners:
-            tasks = LayeredScheduler(tasks, self.check_layer(), partial(layers, scope))
-            current.set(tasks)
-        return found(tasks)
+        request = scope.get(KEY, self._missing)
+        tasks = found(scope.get(LAYER) or request)
+        if tasks._runner in self._runners or scope.get(self._key) is request:
+            return tasks  # `serve` is around the request
+        return LayeredScheduler(tasks, self.check_layer(), partial(layers, scope))
 
     def started(self) -> None:
         """Note that a lifespan has started: it can end from now on, no longer fail to start.
