@@ -3,8 +3,9 @@
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, NewType, Protocol, TypeVar, cast, runtime_checkable
 
+import httpx
 import litestar_tasks
 import pytest
 from anyio import Event
@@ -12,7 +13,7 @@ from litestar import Controller, Litestar, Response, Router, asgi, get
 from litestar.config.app import AppConfig
 from litestar.di import NamedDependency
 from litestar.exceptions import ImproperlyConfiguredException
-from litestar.params import FromQuery
+from litestar.params import FromQuery, SkipValidation
 from litestar.plugins import InitPlugin
 from litestar.testing import TestClient
 from litestar.types import Scope
@@ -24,6 +25,7 @@ from litestar_tasks import (
     Tasks,
     TasksAlreadyAddedError,
     TasksPlugin,
+    TasksScheduler,
     TasksUninitializedError,
     current_tasks,
 )
@@ -132,6 +134,63 @@ async def test_the_applications_layer_holds_where_there_is_no_handler() -> None:
     assert found == dict.fromkeys(places, TaskConfig(name="app", shield=True))
 
 
+class Setting(InitPlugin):
+    """A plugin that gives the application's layer settings, in a mapping of its own or not."""
+
+    def __init__(self, given: object, *, anew: bool = False) -> None:
+        self._given, self._anew = given, anew
+
+    def on_app_init(self, app_config: AppConfig) -> AppConfig:
+        if self._anew:
+            app_config.opt = {}
+        app_config.opt["tasks"] = self._given
+        return app_config
+
+
+@pytest.mark.parametrize("anew", [False, True])
+async def test_settings_that_a_later_plugin_gives(
+    anew: bool,  # noqa: FBT001
+) -> None:
+    """3.3 They are the application's, whatever the order of plugins, also without a handler."""
+    found: list[TaskConfig] = []
+
+    def note(*_: object) -> None:
+        found.append(current_tasks().schedule(len, "four").config)
+
+    config = TaskConfig(name="plugin", shield=True)
+    later = Setting(TaskConfig(name="later"), anew=anew)
+    app = application(
+        storing,
+        plugins=[TasksPlugin(config=config, periodic=[Periodic(note, Every(hours=1))]), later],
+        on_startup=[note],
+        after_exception=[note],
+    )
+
+    @get("/periodic")
+    async def by_hand(tasks: Tasks) -> None:
+        (periodic,) = tasks.periodic.values()
+        await periodic.run().wait()
+
+    app.register(by_hand)
+    async with serve(app) as server:
+        assert (await server.request("/missing")).status == 404
+        assert (await server.request("/periodic")).error is None
+        assert (await server.request()).status == 200
+    assert [*found, STORED.pop()] == [TaskConfig(name="later", shield=True)] * 4
+
+
+async def test_settings_of_the_wrong_type_that_a_later_plugin_gives() -> None:
+    """3.3 They are refused when the application is made, or without a route when it starts."""
+    plugins = [TasksPlugin(), Setting({"shield": True})]
+    said = r'The application has dict in opt\["tasks"\], which is for a TaskConfig'
+    with pytest.raises(ImproperlyConfiguredException, match=said):
+        application(storing, plugins=plugins)
+    app = application(plugins=plugins, openapi_config=None)
+    with pytest.RaisesGroup(pytest.RaisesExc(ImproperlyConfiguredException, match=said)):
+        async with serve(app):
+            raise AssertionError
+
+
 async def test_the_tasks_own_settings_win() -> None:
     """3.3 What a task sets is stronger than every layer, `False` included."""
 
@@ -179,6 +238,33 @@ def test_a_parameter_of_our_name_for_something_else() -> None:
         said = rf'"tasks" is the parameter of \S*{name} for the request\'s tasks'
         with pytest.raises(ImproperlyConfiguredException, match=said):
             application(refused)
+
+
+class Schedules(Protocol):
+    def schedule(self, func: Any, *args: Any) -> Any: ...
+
+
+@runtime_checkable
+class HasPhases(Schedules, Protocol):
+    after_response: Any
+
+
+Own = NewType("Own", TasksScheduler)
+T = TypeVar("T", bound=TasksScheduler)
+
+
+@pytest.mark.parametrize("kind", [Any, object, Schedules, HasPhases, HasPhases | None, Own, T])
+async def test_a_parameter_that_may_be_for_tasks(kind: Any) -> None:
+    """3.3 What does not say that it is for something else gets the tasks: a protocol, `Any`."""
+
+    async def handler(tasks: Any) -> None:
+        tasks.schedule(len, "four")
+
+    dependency: Any = NamedDependency
+    unchecked: Any = SkipValidation
+    handler.__annotations__["tasks"] = dependency[unchecked[kind]]
+    async with serve(application(get("/")(handler))) as server:
+        assert (await server.request()).status == 200
 
 
 def test_an_application_with_a_dependency_of_our_name() -> None:
@@ -393,14 +479,15 @@ async def test_one_plugin_for_several_applications() -> None:
     assert log == ["task", "closed"]
 
 
-def mounting(inner: Any) -> Any:
+def mounting(inner: Any, *middleware: Any) -> Any:
     """Make an application with tasks in which another one is mounted."""
 
     @asgi("/inner", is_mount=True, copy_scope=True)
     async def mounted(scope: Any, receive: Any, send: Any) -> None:
         await inner(scope, receive, send)
 
-    return application(mounted, plugins=[TasksPlugin(config=TaskConfig(name="outer", shield=True))])
+    plugin = TasksPlugin(config=TaskConfig(name="outer", shield=True))
+    return application(mounted, plugins=[plugin], middleware=middleware)
 
 
 async def test_a_mounted_applications_settings_are_a_layer() -> None:
@@ -411,6 +498,84 @@ async def test_a_mounted_applications_settings_are_a_layer() -> None:
     async with serve(mounting(inner)) as server:
         assert (await server.request("/inner")).status == 200
     assert STORED.pop() == TaskConfig(name="inner", shield=True, run_on="failure")
+
+
+@pytest.mark.parametrize("path", ["one", "several", "dependency"])
+async def test_what_is_current_around_and_within_a_mounted_application(path: str) -> None:
+    """2.7, 3.3 Its settings come with the parameter alone; `current_tasks` has the outer ones."""
+    got: list[TasksScheduler] = []
+    names: list[str | None] = []
+
+    def note() -> None:
+        names.append(current_tasks().schedule(len, "four").name)
+
+    async def number() -> int:
+        return 1
+
+    async def depending(tasks: Tasks) -> int:
+        got.append(tasks)
+        note()
+        return 1
+
+    @get("/one")
+    async def one(tasks: Tasks) -> None:
+        got.append(tasks)
+        note()
+
+    @get("/several", dependencies={"number": number})
+    async def several(tasks: Tasks, number: NamedDependency[int]) -> None:
+        got.append(tasks)
+        note()
+
+    @get("/dependency", dependencies={"depending": depending, "number": number})
+    async def dependency(
+        depending: NamedDependency[int], number: NamedDependency[int], tasks: Tasks
+    ) -> None:
+        got.append(tasks)
+        note()
+
+    def around(app: Any) -> Any:
+        async def call(scope: Any, receive: Any, send: Any) -> None:
+            await app(scope, receive, send)
+            note()
+
+        return call
+
+    plugin = TasksPlugin(config=TaskConfig(name="inner", run_on="failure"))
+    inner = application(one, several, dependency, plugins=[plugin], middleware=[around])
+    async with serve(mounting(inner, around)) as server:
+        assert (await server.request(f"/inner/{path}")).status == 200
+    times = 2 if path == "dependency" else 1
+    assert names == ["outer"] * (times + 2)
+    assert [tasks.config.name for tasks in got] == ["inner"] * times
+    assert all(tasks is got[0] for tasks in got)
+
+
+async def test_a_request_within_a_request_to_an_application_that_has_not_started() -> None:
+    """1.6, 5.6 It is a request of its own: it has no tasks, not those of the outer one."""
+    errors: list[Exception] = []
+    names: list[str | None] = []
+
+    def note(error: Exception, _: object) -> None:
+        errors.append(error)
+
+    other = application(storing, after_exception=[note])
+
+    @get("/")
+    async def batch(tasks: Tasks) -> None:
+        transport = httpx.ASGITransport(other)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            assert (await client.get("/")).status_code == 500
+        names.extend([tasks.config.name, current_tasks().config.name])
+
+    plugin = TasksPlugin(config=TaskConfig(name="outer"))
+    async with serve(application(batch, plugins=[plugin])) as server:
+        assert (await server.request()).error is None
+    (error,) = errors
+    assert isinstance(error, TasksUninitializedError)
+    assert "its lifespan has not run" in str(error)
+    assert names == ["outer", "outer"]
+    assert not STORED
 
 
 async def test_a_mounted_application_has_no_runner_of_its_own() -> None:

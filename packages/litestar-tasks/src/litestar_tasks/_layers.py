@@ -33,7 +33,8 @@ def merge_layers(handler: BaseRouteHandler) -> tuple[object, TaskConfig | None]:
 
 def check_handler(handler: Any) -> None:  # noqa: ANN401 - of whatever kind
     """Refuse settings that are none, and what has our name and is not for tasks."""
-    application, *_ = layers = handler.ownership_layers
+    application, *layers = handler.ownership_layers
+    check_opt(application.opt, "The application")
     for layer in layers:
         check_opt(layer.opt or {}, str(layer))
     check_name(application.dependencies)
@@ -71,7 +72,12 @@ def _may_be_tasks(kind: object) -> bool:
         return any(map(_may_be_tasks, get_args(kind)))
     if origin is Literal:
         return False
-    return not isinstance(origin, type) or issubclass(TasksScheduler, origin)
+    if origin is Any or not isinstance(origin, type):
+        return True
+    try:
+        return issubclass(TasksScheduler, origin)
+    except TypeError:  # most protocols do not tell
+        return True
 
 
 def check_opt(opt: Mapping[str, Any], layer: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any, Unpack, cast
 from weakref import WeakSet
 
@@ -67,7 +67,7 @@ class TasksPlugin(InitPlugin, ReceiveRoutePlugin):
         # First, so that it has told before a user's hook schedules: what is scheduled after a
         # failure runs. Here, for an application that is mounted, whose lifespan nobody runs.
         app_config.after_exception.insert(0, _tell)  # pyright: ignore[reportUnknownMemberType]
-        _Attached(_with_opt(self._settings, app_config.opt), app_config)
+        _Attached(self._settings, app_config)
         return app_config
 
     def receive_route(self, route: BaseRoute) -> None:
@@ -97,7 +97,7 @@ class _Attached:
     """Tasks of one application: a plugin may be given to several."""
 
     def __init__(self, settings: RunnerSettings, app_config: AppConfig) -> None:
-        self._tasks = ApplicationTasks(**settings)
+        self._settings = settings
         # A handler's layers do not change. The cache is the application's: it ends with it.
         self._merge = cache(merge_layers)
         self._app_config = app_config
@@ -107,6 +107,14 @@ class _Attached:
         app_config.dependencies[NAME] = ProvideTasks(self._get_tasks, sync_to_thread=False)
         app_config.lifespan.insert(0, self._run)  # pyright: ignore[reportUnknownMemberType]
         app_config.on_startup.append(self._check)
+
+    @cached_property
+    def _tasks(self) -> ApplicationTasks:
+        # Made when the application is first run or asked for them: plugins after this one may have
+        # put settings into its `opt`, or another `opt` there.
+        opt = self._app_config.opt
+        check_opt(opt, "The application")
+        return ApplicationTasks(**_with_opt(self._settings, opt))
 
     @asynccontextmanager
     async def _run(self, app: Litestar) -> AsyncGenerator[None, None]:
