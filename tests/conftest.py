@@ -161,7 +161,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def pytest_sessionfinish() -> None:
-    """Undo that: what is imported from here on may look for who refers to what."""
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Undo that: what is imported from here on may look for who refers to what.
+
+    A worker imports nothing more, and pytest looks for garbage several times as it ends.
+    """
     gc.enable()  # the collection may have failed
-    gc.unfreeze()
+    if not hasattr(session.config, "workerinput"):
+        gc.unfreeze()
