@@ -36,7 +36,7 @@ from ._handing_over import Messengers
 from ._lanes import Lane, Lanes
 from ._observers import Observers
 from ._periodic import make_periodic
-from ._phase import AFTER_RESPONSE, IMMEDIATE, Phase
+from ._phase import AFTER_RESPONSE
 from ._phase_scheduler import PhaseScheduler
 from ._record import calendar, escape
 from ._records import Records
@@ -604,16 +604,8 @@ class _PastScheduler(TasksScheduler):
     __slots__ = ()
     _serves = False
 
-    def _schedule(  # noqa: PLR0913, PLR0917 - as the other one's
-        self,
-        func: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        phase: Phase = IMMEDIATE,
-        config: TaskConfig | None = None,
-        accept: Callable[[Task], Task] | None = None,
-    ) -> Task[Any, Any]:
-        task = super()._schedule(func, args, kwargs, phase, config, accept)
+    def _schedule(self, *args: Any, **kwargs: Any) -> Task[Any, Any]:  # noqa: ANN401 - as the other's
+        task = super()._schedule(*args, **kwargs)
         if task._backend.is_current():
             task._backend.wake()
         return task

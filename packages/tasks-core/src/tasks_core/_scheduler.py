@@ -276,7 +276,7 @@ class TasksScheduler(Scheduler):
             self._handled = self._around = None  # their tracebacks may have this scheduler
             if self._runner._shutdown.unentered:
                 with self._runner._lock:
-                    self._runner._shutdown.unentered.discard(self)
+                    self._runner._shutdown.forget_unentered(self)
 
     def fail(self) -> None:
         """Say that the request has failed, also where a phase has begun (contract 1.6).

@@ -98,6 +98,10 @@ class Shutdown:
             with suppress(RuntimeError):  # the loop has ended
                 task._backend.call_soon(task._backend.living.count_end)
 
+    def forget_unentered(self, scheduler: TasksScheduler) -> None:
+        """Note that a scheduler has reached its last phase; the caller holds the lock."""
+        self.unentered.discard(scheduler)
+
     def unreachable(self, living: Living) -> list[Task]:
         """Return what waits for a phase that nobody reaches; the caller holds the lock."""
         self._drop_unentered()
@@ -106,8 +110,9 @@ class Shutdown:
 
     def cut_unreachable(self, unreachable: Iterable[Task]) -> None:
         """Cut short what waits for ever, once nothing else lives (contract 2.8)."""
-        for task in unreachable if self.drains else ():
-            self.cut_short(task, f"{task.phase}, and nobody has entered its scheduler")
+        if self.drains:
+            for task in unreachable:
+                self.cut_short(task, f"{task.phase}, and nobody has entered its scheduler")
 
     def _drop_unentered(self) -> None:
         """Forget schedulers of which nothing waits any more."""
