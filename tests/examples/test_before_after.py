@@ -120,7 +120,7 @@ def test_manager_cancels(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def cancelled_by_hand() -> dict[str, str]:
         manager = run(BEFORE, "class TaskManager").task_manager
-        await manager.start("a", asyncio.sleep(3600))
+        await manager.start("a", asyncio.Event().wait())
         task = manager._tasks["a"]  # noqa: SLF001 - there is no other way to wait for it
         await asyncio.sleep(0)  # it has begun
         assert await manager.cancel("a")
@@ -129,7 +129,7 @@ def test_manager_cancels(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         return status
 
     async def endless(data: ProcessRequest) -> float:
-        await asyncio.sleep(3600)
+        await asyncio.Event().wait()
         return 0.0
 
     assert asyncio.run(cancelled_by_hand()) == {"status": "not_found"}

@@ -153,7 +153,7 @@ def test_before(program: Any) -> None:
     async def generate_report() -> str:
         begun.set()
         try:
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()
         finally:
             cancelled.set()
         return ""

@@ -198,7 +198,7 @@ async def test_a_result_that_has_the_event_loops_task_is_no_cycle() -> None:
 
 
 async def sleep(payload: Payload) -> None:
-    await anyio.sleep(3600)
+    await anyio.sleep_forever()
 
 
 async def sleep_within_its_own_timeout(payload: Payload) -> None:

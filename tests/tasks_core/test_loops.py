@@ -121,7 +121,7 @@ def test_another_loop_ends_before_its_tasks(runner: TaskRunner) -> None:
 
     async def work() -> None:
         try:
-            await asyncio.sleep(3600)
+            await anyio.sleep_forever()
         finally:
             log.append("cleaned up")
 

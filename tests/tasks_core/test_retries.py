@@ -296,6 +296,12 @@ async def test_what_the_retry_returns_is_the_result(caplog: pytest.LogCaptureFix
     assert not logged(caplog)
 
 
+async def until_three(attempt: Attempt) -> int:
+    while (found := await attempt()) < 3:
+        pass
+    return int(found)
+
+
 async def test_a_retry_may_call_again_after_a_success(caplog: pytest.LogCaptureFixture) -> None:
     """9.5 As often as it likes: until it is content with the result, for instance."""
     calls: list[int] = []
@@ -303,11 +309,6 @@ async def test_a_retry_may_call_again_after_a_success(caplog: pytest.LogCaptureF
     async def poll() -> int:
         calls.append(current_task().attempt)
         return len(calls)
-
-    async def until_three(attempt: Attempt) -> int:
-        while (found := await attempt()) < 3:
-            pass
-        return int(found)
 
     async with open_guarded() as runner:
         assert await runner.task(retry=until_three).schedule(poll).wait() == 3
@@ -1047,11 +1048,6 @@ async def test_a_retry_by_the_result_after_a_task_group_of_asyncios_has_failed()
         with suppress(ExceptionGroup):
             await fail_in_asyncios_group()
         return current_task().attempt
-
-    async def until_three(attempt: Attempt) -> int:
-        while (found := await attempt()) < 3:
-            pass
-        return int(found)
 
     async with open_guarded() as runner:
         assert await runner.task(retry=until_three).schedule(poll).wait() == 3
