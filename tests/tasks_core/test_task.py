@@ -534,6 +534,26 @@ async def test_who_waits_within_the_request_is_told(
     assert f"to begin in {phase}: a route that waits for it never ends. Schedule it at on" in said
 
 
+async def test_a_task_that_waits_for_a_later_phase_is_not_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """2.6 A task of the request may wait: that does not keep the request from ending."""
+    monkeypatch.setattr("tasks_core._runner.WARN_EVERY", 0)
+    async with open_runner() as runner, anyio.create_task_group() as group:
+        with TasksScheduler(runner) as tasks:
+            later = tasks.after_response.schedule(greet, "you")
+            told = tasks.after_response.task(name="told").schedule(greet, "you")
+            waits = tasks.schedule(later.wait)
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(told.wait)  # as the route would, and after the task
+            with anyio.fail_after(GUARD):
+                while not caplog.records:
+                    await anyio.wait_all_tasks_blocked()
+        assert await waits.wait() == "Hello you!"
+    (record,) = caplog.records
+    assert record.getMessage().startswith("Task told ")
+
+
 @pytest.mark.parametrize("whose", ["begins in time", "another request"])
 async def test_who_waits_otherwise_is_not(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, whose: str

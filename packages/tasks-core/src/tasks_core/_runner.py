@@ -613,10 +613,10 @@ class _PastScheduler(TasksScheduler):
 
 def _is_held_up_here(task: Task) -> bool:
     """Whether a task cannot begin before what runs here ends: its request, or one of its key."""
-    tasks, lane = current.get(None), task._lane
-    if isinstance(tasks, TasksScheduler) and task in tasks._waiting_for(task.phase):
-        return True
-    return lane is not None and task._handle is lane and task_here() in lane.running
+    here, tasks, lane = task_here(), current.get(None), task._lane
+    if here is None:  # a task may wait for its request's end
+        return isinstance(tasks, TasksScheduler) and task in tasks._waiting_for(task.phase)
+    return lane is not None and task._handle is lane and here in lane.running
 
 
 _open: WeakSet[TaskRunner] = WeakSet()
