@@ -117,6 +117,10 @@ class Server:
             self.kill()
             raise
         finally:
+            # Who waits for a wire does not hear of a close, and would take the next server's: its
+            # number is given again, and a process that was stopped asks anew by that.
+            with suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)
             for closes in (self._reserved, self._listener, *self._wires):
                 closes.close()
 
