@@ -171,7 +171,7 @@ def test_8_3_arguments_that_do_not_fit(
             assert carrier.carry(task, args, kwargs) is not None
         else:
             with pytest.raises(
-                TypeError, match=rf"schedule\({func.__name__}, \.\.\.\): "
+                TypeError, match=rf"schedule\({func.__name__}, .*: .* go to \.task\("
             ) as raised:
                 carrier.carry(task, args, kwargs)
             assert "context" not in str(raised.value)  # nobody is to give that
@@ -203,7 +203,7 @@ def test_8_1_what_taskiq_did_not_make_is_not_carried(broker: Noting) -> None:
 def test_10_8_a_periodic_task_that_needs_arguments(broker: Noting) -> None:
     """10.8: It is refused as the runner is made, without an event loop, and nothing is sent."""
     task = declare(broker, pay)
-    with pytest.raises(TypeError, match=r"Periodic\(pay, .*missing arguments: order"):
+    with pytest.raises(TypeError, match=r"Periodic\(pay, .*missing arguments: order.*partial"):
         TaskRunner(periodic=[Periodic(task, Every(days=1))], carriers=[TaskiqCarrier(broker)])
     given = [Periodic(partial(task, 5), Every(days=1))]
     assert set(TaskRunner(periodic=given, carriers=[TaskiqCarrier(broker)]).periodic) == {"pay"}

@@ -14,19 +14,19 @@ class Missing(Enum):
     """Why there are no tasks: the cause, and what to do about it (contract 2.7, 5.6)."""
 
     CONTEXT = (
-        "No request is being served here, and no lifespan is running (nor is it in Litestar's "
-        "on_shutdown hooks: schedule in a lifespan manager), as far as this code's context "
-        "tells. Pass `tasks` on to it, or the TaskRunner, to a task that this has scheduled by "
+        "No request is being served here, and no lifespan with tasks is running (nor is it in "
+        "Litestar's on_shutdown hooks, when tasks have ended: await there what has to be done), as "
+        "far as this code's context tells. Pass `tasks` on to it, or the TaskRunner, to a task that this has scheduled by "
         "itself; or, if it has a thread of its own, start that with "
         "the context of its caller: Thread(target=contextvars.copy_context().run, args=(f, ...)). "
-        "If a request did call it, tasks were not added to its application: add_tasks(app), or "
-        "plugins=[TasksPlugin()] in Litestar; or, in Litestar, its lifespan has not run: in a test "
-        "write `with TestClient(app) as client:`."
+        "If a request or a lifespan did call it, tasks were not added to its application: "
+        "add_tasks(app), or plugins=[TasksPlugin()] in Litestar; or, in Litestar, its lifespan has "
+        "not run: in a test write `with TestClient(app) as client:`."
     )
     ADDED = (
         "No tasks were added to the application that serves this request: call add_tasks(app) "
-        "before it starts, on the outermost application if this one is mounted in it (or put "
-        "TasksMiddleware around an ASGI application)."
+        "before it starts, on the outermost application if this one is mounted in it (or, if it "
+        "is of none of the frameworks that have add_tasks, put TasksMiddleware around it)."
     )
     STARTED = (
         "The task runner of this application has not been started: its lifespan has not run. In a "
@@ -43,7 +43,8 @@ class Missing(Enum):
     ENDED = (
         "The lifespan of this application has ended, and its task runner with it: the application "
         "has shut down, or its lifespan has raised while the server goes on, see that error. "
-        "Schedule while it lives."
+        "Schedule while it lives. In a test each client has to run it: `with TestClient(app) as "
+        "client:`, or lifespan(app) of tasks_core.testing."
     )
     MOUNTED = (
         "Tasks were added to an application that is mounted in another one, and only the lifespan "

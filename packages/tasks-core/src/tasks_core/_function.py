@@ -224,11 +224,15 @@ def _check_arguments(func: object, args: tuple[object, ...], kwargs: Mapping[str
             msg = "the arguments of the partial do not fit"
             raise TypeError(msg)  # noqa: TRY301 - said as for other arguments
     except TypeError as error:
-        msg = (
-            f"schedule({describe(func)}, ...): {error}. Pass the function's own arguments after "
-            "it; settings such as name= or shield= go to .task(...)."
-        )
-        raise TypeError(msg) from None
+        raise unfitting(describe(func), error) from None
+
+
+def unfitting(name: str, why: object) -> TypeError:
+    """Return what is raised for arguments that do not fit."""
+    return TypeError(
+        f"schedule({name}, ...): {why}. Pass the function's own arguments after it; settings such "
+        "as name= or shield= go to .task(...)."
+    )
 
 
 def _signature(func: object) -> Signature | None:

@@ -288,6 +288,9 @@ def make_periodic(declared: Sequence[Periodic], runner: TaskRunner) -> Mapping[s
         try:
             carry(runner._carriers.values(), one.func, (), {})
         except TypeError as error:
-            msg = f"Periodic({describe(one.func)}, ...) could never be handed over: {error}"
+            msg = (
+                f"Periodic({describe(one.func)}, ...) could never be handed over: {error} (What "
+                "it is called with goes into functools.partial(...).)"
+            )
             raise TypeError(msg) from error
     return MappingProxyType({one.name: PeriodicTask(one, runner) for one in declared})

@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 from tasks_core._carrier import Carrier, HandOver, TaskStatus
 from tasks_core._checks import check_engine, check_seconds, check_text
 from tasks_core._extras import extra
-from tasks_core._function import check_call, check_kind, show, type_name
+from tasks_core._function import check_call, check_kind, show, type_name, unfitting
 from tasks_core._record import cut, plain
 from tasks_core._state import TaskState
 
@@ -123,8 +123,7 @@ def _check(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:  #
             if dump_models is not None:
                 signature(run).bind(*args, **kwargs)
         except TypeError as error:
-            msg = f"schedule({task.name}, ...): {error}"
-            raise TypeError(msg) from None
+            raise unfitting(task.name, error) from None
         if is_run:
             check_call(run, args, kwargs)
     app = task.app

@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 from tasks_core._carrier import Carrier, HandOver, TaskStatus
 from tasks_core._checks import check_engine, check_seconds, check_text
 from tasks_core._extras import extra
-from tasks_core._function import check_kind, show, type_name
+from tasks_core._function import check_kind, show, type_name, unfitting
 from tasks_core._record import cut, plain
 from tasks_core._state import TaskState
 
@@ -102,12 +102,10 @@ class TaskiqCarrier(Carrier):
         try:
             given = takes.bind_partial(*args, **kwargs).arguments
         except TypeError as error:
-            msg = f"schedule({task.task_name}, ...): {error}"
-            raise TypeError(msg) from None
+            raise unfitting(task.task_name, error) from None
         left = [name for name in _required(takes) if name not in given]
         if left and (missing := [name for name in left if name not in self._fill_in(task)]):
-            msg = f"schedule({task.task_name}, ...): missing arguments: {', '.join(missing)}"
-            raise TypeError(msg)
+            raise unfitting(task.task_name, f"missing arguments: {', '.join(missing)}")
 
     def _fill_in(self, task: AsyncTaskiqDecoratedTask[..., Any]) -> frozenset[str]:
         known = self._filled_in.get(task.task_name)
