@@ -1,9 +1,10 @@
 """How the plugin attaches to a Litestar application, and what its layers configure."""
 
+import sys
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, NewType, Protocol, TypeVar, cast, runtime_checkable
+from typing import Annotated, Any, NewType, Protocol, TypeVar, cast, runtime_checkable
 
 import httpx
 import litestar_tasks
@@ -32,6 +33,11 @@ from litestar_tasks import (
 from tasks_core import MountedSettingsError
 
 from tests.conformance.driver import serve
+
+if sys.version_info >= (3, 12):  # what a `type` statement makes
+    from typing import TypeAliasType
+else:
+    from typing_extensions import TypeAliasType
 
 pytestmark = pytest.mark.anyio
 
@@ -251,9 +257,12 @@ class HasPhases(Schedules, Protocol):
 
 Own = NewType("Own", TasksScheduler)
 T = TypeVar("T", bound=TasksScheduler)
+Unbound = TypeVar("Unbound")
+Alias = TypeAliasType("Alias", Tasks)
+MAY_BE = [Any, object, Schedules, HasPhases, HasPhases | None, Own, T, Unbound, Tasks | None, Alias]
 
 
-@pytest.mark.parametrize("kind", [Any, object, Schedules, HasPhases, HasPhases | None, Own, T])
+@pytest.mark.parametrize("kind", MAY_BE)
 async def test_a_parameter_that_may_be_for_tasks(kind: Any) -> None:
     """3.3 What does not say that it is for something else gets the tasks: a protocol, `Any`."""
 
@@ -265,6 +274,46 @@ async def test_a_parameter_that_may_be_for_tasks(kind: Any) -> None:
     handler.__annotations__["tasks"] = dependency[unchecked[kind]]
     async with serve(application(get("/")(handler))) as server:
         assert (await server.request()).status == 200
+
+
+Other = NewType("Other", int)
+N = TypeVar("N", bound=int)
+OtherAlias = TypeAliasType("OtherAlias", Annotated[int, "x"])
+
+
+@pytest.mark.parametrize("kind", [int, Annotated[int, "x"], Other, N, OtherAlias])
+@pytest.mark.parametrize("optional", [False, True])
+def test_a_parameter_that_cannot_be_for_tasks(
+    kind: Any,
+    optional: bool,  # noqa: FBT001
+) -> None:
+    """3.3 It is refused by whatever name its type has, on each version of Python."""
+
+    async def handler(tasks: Any) -> None: ...
+
+    dependency: Any = NamedDependency
+    handler.__annotations__["tasks"] = dependency[kind | None if optional else kind]
+    with pytest.raises(ImproperlyConfiguredException, match='"tasks" is the parameter of'):
+        application(get("/")(handler))
+
+
+@pytest.mark.filterwarnings("ignore:.*Inferred dependency field:DeprecationWarning")
+async def test_a_parameter_that_may_be_left_out() -> None:
+    """3.3 It gets the tasks wherever there are some, by either name of theirs."""
+    got: list[TasksScheduler | None] = []
+
+    @get("/tasks")
+    async def by_tasks(tasks: Tasks | None = None) -> None:
+        got.append(tasks)
+
+    @get("/scheduler")
+    async def by_scheduler(tasks: NamedDependency[TasksScheduler | None] = None) -> None:
+        got.append(tasks)
+
+    async with serve(application(by_tasks, by_scheduler)) as server:
+        for path in ("/tasks", "/scheduler"):
+            assert (await server.request(path)).status == 200
+    assert [isinstance(tasks, TasksScheduler) for tasks in got] == [True, True]
 
 
 def test_an_application_with_a_dependency_of_our_name() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Literal, Union, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union, cast, get_args, get_origin
 
 from litestar.di import Provide
 from litestar.exceptions import ImproperlyConfiguredException
@@ -65,15 +65,21 @@ def check_name(dependencies: Mapping[str, Any]) -> None:
         raise ImproperlyConfiguredException(msg)
 
 
+_MEANT: Final = ("__value__", "__supertype__", "__bound__")
+"""Where an alias of a ``type`` statement, a `NewType` and a `TypeVar` have what they stand for."""
+
+
 def _may_be_tasks(kind: object) -> bool:
     """Whether a scheduler fits an annotation, as far as that can be told."""
     origin = get_origin(kind) or kind
+    if origin is Annotated:  # up to Python 3.12 a class, which no scheduler is of
+        return _may_be_tasks(get_args(kind)[0])
     if origin in {Union, UnionType}:
         return any(map(_may_be_tasks, get_args(kind)))
     if origin is Literal:
         return False
     if origin is Any or not isinstance(origin, type):
-        return True
+        return all(_may_be_tasks(getattr(origin, it)) for it in _MEANT if hasattr(origin, it))
     try:
         return issubclass(TasksScheduler, origin)
     except TypeError:  # most protocols do not tell
