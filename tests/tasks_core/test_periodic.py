@@ -998,6 +998,16 @@ async def test_it_is_known_from_the_start(wall: Wall) -> None:
     assert runner.periodic["0"].last is last
 
 
+@pytest.mark.parametrize("name", ["next_run_time", "last"])
+async def test_what_its_clock_says_is_not_set(wall: Wall, name: str) -> None:
+    """10.7 It would be lost at the next moment: only `paused` is the user's to set."""
+    async with open_at(wall, periodic=[Periodic(nothing, FIVE)]) as runner:
+        (periodic,) = runner.periodic.values()
+        with pytest.raises(AttributeError, match=f"property '{name}' of 'PeriodicTask'"):
+            setattr(periodic, name, None)
+        assert (periodic.next_run_time, periodic.last) == (after(2.5), None)
+
+
 async def test_where_they_are_found(wall: Wall) -> None:
     """10.7 By name, in the order in which they were declared; nobody adds one."""
     periodic = [Periodic(nothing, FIVE, TaskConfig(name=name)) for name in ("b", "a")]

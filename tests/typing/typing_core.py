@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
 from functools import partial
 from typing import Any, assert_type
 
@@ -16,6 +17,7 @@ from tasks_core import (
     BacklogFullError,
     Carrier,
     HandOver,
+    PeriodicTask,
     Phase,
     PhaseScheduler,
     Retry,
@@ -136,6 +138,15 @@ def kept(tasks: TasksScheduler) -> None:
     assert_type(mails.task(shield=True), PhaseScheduler)
     assert_type(tasks.after_route.scheduled, tuple[Task, ...])
     assert_type(mails.schedule(fetch, "x").result, bytes | None)
+
+
+def by_the_clock(periodic: PeriodicTask) -> None:
+    assert_type(periodic.next_run_time, datetime | None)
+    assert_type(periodic.last, Task[..., Any] | None)
+    periodic.paused = True
+    periodic.name = "x"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    periodic.next_run_time = None  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    periodic.last = periodic.run()  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 async def asgi_app(scope: object, receive: object, send: object) -> None:

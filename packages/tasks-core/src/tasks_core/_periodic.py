@@ -95,21 +95,31 @@ class PeriodicTask:
 
     Attributes:
         name: Its name.
-        next_run_time: When it runs next by the clock; ``None`` if never again, or before the
-            application's runner has started.
-        last: The task of its last run; ``None`` before the first.
         paused: Whether its times pass without a run; to be set.
     """
 
     def __init__(self, periodic: Periodic, runner: TaskRunner) -> None:
         """Made by `TaskRunner`, not by users."""
         self.name: Final = periodic.name
-        self.next_run_time: datetime | None = None
-        self.last: Task[..., Any] | None = None
         self.paused: bool = False
+        self._next_run_time: datetime | None = None
+        self._last: Task[..., Any] | None = None
         self._periodic = periodic
         self._runner = runner
         self._config = TaskConfig(key=f"periodic:{self.name}").merge(periodic.config)
+
+    @property
+    def next_run_time(self) -> datetime | None:
+        """When it runs next by the clock.
+
+        ``None`` if never again, or before the application's runner has started.
+        """
+        return self._next_run_time
+
+    @property
+    def last(self) -> Task[..., Any] | None:
+        """The task of its last run; ``None`` before the first."""
+        return self._last
 
     def run(self) -> Task[[], Any]:
         """Run it now, whatever clock, pause and claim say; or return the run that lives.
@@ -137,9 +147,9 @@ class PeriodicTask:
 
     def _accept(self, executor: Executor, task: Task) -> Task:
         """Let a run in, or return the one that lives; the caller holds the runner's lock."""
-        last = self.last
+        last = self._last
         if last is None or last._is_over or self._runner._closed is not None:
-            self.last = last = executor._accept(task)
+            self._last = last = executor._accept(task)
         return last
 
     def __repr__(self) -> str:
@@ -152,7 +162,7 @@ class PeriodicTask:
     def _start(self, backend: Backend, released: Event) -> Service:
         """Follow the clock, and run from the event on."""
         try:
-            self.next_run_time = self._find_first(datetime.now(UTC))
+            self._next_run_time = self._find_first(datetime.now(UTC))
         except Exception as error:  # noqa: BLE001 - a trigger is anyone's
             self._stop_for(error)
         follow = partial(self._follow, backend, released)
@@ -160,8 +170,8 @@ class PeriodicTask:
 
     async def _follow(self, backend: Backend, released: Event) -> None:
         try:
-            while self.next_run_time is not None:
-                at = self.next_run_time
+            while self._next_run_time is not None:
+                at = self._next_run_time
                 # No event tells when a clock is set.
                 while (left := (at - datetime.now(UTC)).total_seconds()) > 0:  # noqa: ASYNC110
                     await sleep(min(left, LOOK_EVERY))
@@ -173,9 +183,9 @@ class PeriodicTask:
                 while following is not None and following <= now:
                     await checkpoint()
                     following = self._find_next(following, now)
-                self.next_run_time = following
+                self._next_run_time = following
         finally:
-            self.next_run_time = None
+            self._next_run_time = None
 
     def _find_first(self, now: datetime) -> datetime | None:
         found = self._find_next(None, now)
@@ -224,7 +234,7 @@ class PeriodicTask:
     async def _run_at(self, at: datetime, backend: Backend) -> None:
         if self.paused:
             return
-        if self.last is not None and not self.last._is_over:
+        if self._last is not None and not self._last._is_over:
             _report.overlap(self.name, at)
             return
         claim, why = self._periodic.claim, "its claim failed"
@@ -243,7 +253,7 @@ class PeriodicTask:
         backend.uncancel()
 
     def _stop_for(self, error: BaseException) -> None:
-        self.next_run_time = None
+        self._next_run_time = None
         _report.clock_stopped(self.name, error)
 
 
