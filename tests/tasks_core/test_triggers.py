@@ -138,6 +138,8 @@ def test_every_takes_fractions(seconds: float) -> None:
         ({"days": 999_999_999}, ValueError),
         ({"minutes": "5"}, TypeError),
         ({"minutes": None}, TypeError),
+        ({"minutes": True}, TypeError),
+        ({"hours": 1, "seconds": False}, TypeError),
     ],
 )
 def test_every_refuses_what_would_never_come_or_always(

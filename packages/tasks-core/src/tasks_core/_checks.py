@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
 from sys import float_info
-from typing import Final, cast
+from typing import Final, TypeGuard, cast
 
 from ._function import describe, fits, is_generator, show
 
 
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether it is a number; what is true or false is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def check_seconds(name: str, value: object) -> float:
     """Return a duration, in seconds; it may be infinite."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    if not is_number(value):
         msg = f"{name} is a number of seconds, not {value!r}"
         raise TypeError(msg)
     if not value >= 0:
@@ -38,7 +43,7 @@ def check_count(name: str, value: object, *, of: str, least: int) -> int:
 
 def check_amount(name: str, value: object) -> None:
     """Refuse an amount that a reader could not make sense of, or JSON not hold."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    if not is_number(value):
         msg = f"{name} is a number, not {name_kind(value)}"
         raise TypeError(msg)
     if not 0 <= value <= float_info.max:  # an int may be larger

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Final, Protocol, cast
 
-from ._checks import check_text, check_zone, shown_by
+from ._checks import check_text, check_zone, is_number, shown_by
 from ._extras import extra
 from ._function import full_name
 
@@ -58,13 +58,13 @@ class Every:
 
     def __post_init__(self) -> None:
         """Refuse what would never come, or always."""
+        if not all(map(is_number, (self.days, self.hours, self.minutes, self.seconds))):
+            msg = f"Every takes numbers, which {self} does not have: Every(minutes=5)"
+            raise TypeError(msg)
         try:
             is_positive = self.interval > timedelta(0)
             if is_positive:
                 self.get_next_fire_time(None, datetime.now(UTC))
-        except TypeError:
-            msg = f"Every takes numbers, which {self} does not have: Every(minutes=5)"
-            raise TypeError(msg) from None
         except (OverflowError, ValueError):  # infinite, no number, beyond the calendar
             msg = f"Every needs an interval that a calendar can hold, not {self}: Every(minutes=5)"
             raise ValueError(msg) from None
