@@ -6,6 +6,7 @@ import gc
 import json
 import logging
 import random
+import re
 import sys
 import threading
 import weakref
@@ -400,6 +401,26 @@ async def test_what_lives_can_be_filtered() -> None:
         assert registry.ended(state=TaskState.FAILED) == []
         assert registry.living() == []
         assert (len(registry), registry.counts()) == (0, {})
+
+
+@pytest.mark.parametrize("ask", ["living", "ended"])
+@pytest.mark.parametrize(
+    ("wanted", "says"),
+    [
+        ({"state": "runing"}, "ValueError: state must be one of pending, .*, not 'runing'"),
+        ({"state": Phase.IMMEDIATE}, "ValueError: state must be .*, not <Phase.IMMEDIATE: 0>"),
+        ({"phase": "after"}, "ValueError: phase must be one of immediate, .*, not 'after'"),
+        ({"phase": 2}, "ValueError: phase must be one of .*, after_response, not 2"),
+        ({"phase": Phase}, "ValueError: phase must be one of .*, not <enum 'Phase'>"),
+        ({"name": succeed}, "TypeError: name must be a string, not function: pass .*"),
+    ],
+)
+async def test_what_no_task_could_have_is_no_filter(ask: str, wanted: Any, says: str) -> None:
+    """It is refused, whether there are tasks or not: it would find none, for ever (7.1)."""
+    async with open_runner() as runner:
+        with pytest.raises((TypeError, ValueError)) as raised:
+            getattr(runner.registry, ask)(**wanted)
+        assert re.fullmatch(says, f"{raised.typename}: {raised.value}")
 
 
 async def test_a_task_lives_while_its_error_handler_is_at_work() -> None:

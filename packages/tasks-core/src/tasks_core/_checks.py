@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, tzinfo
 from sys import float_info
-from typing import Final, TypeGuard, cast
+from typing import Final, TypeGuard, TypeVar, cast
 
 from ._function import describe, fits, is_generator, show
+
+C = TypeVar("C")
 
 
 def is_number(value: object) -> TypeGuard[float]:
@@ -57,6 +59,15 @@ def check_text(name: str, value: object) -> str:
         msg = f"{name} must be a string, not {name_kind(value)}: pass str(...) of it"
         raise TypeError(msg)
     return value if type(value) is str else str.__str__(value)
+
+
+def check_choice(name: str, value: object, *, of: Iterable[C]) -> C:
+    """Return which one of an enum's members it is, or has the text of, as records have it."""
+    members = {str(member): member for member in of}
+    if str(value) not in members:
+        msg = f"{name} must be one of {', '.join(members)}, not {value!r}"
+        raise ValueError(msg)
+    return members[str(value)]
 
 
 def check_id(value: object) -> None:

@@ -8,7 +8,7 @@ from itertools import chain
 from threading import RLock
 from typing import Final
 
-from ._checks import check_id
+from ._checks import check_choice, check_id, check_text
 from ._living import Living
 from ._memory import RememberedTask
 from ._observers import Observers, Updates
@@ -78,6 +78,10 @@ class TaskRegistry:
             name: Only tasks of this name. Default: any.
             phase: Only tasks that were scheduled for this phase. Default: any.
             state: Only tasks in this state. Default: any.
+
+        Raises:
+            TypeError: The name is no string.
+            ValueError: There is no such phase, or no such state.
         """
         return _select(self, name, phase, state)
 
@@ -96,6 +100,10 @@ class TaskRegistry:
             name: Only tasks of this name. Default: any.
             phase: Only tasks that were scheduled for this phase. Default: any.
             state: Only tasks in this state. Default: any.
+
+        Raises:
+            TypeError: The name is no string.
+            ValueError: There is no such phase, or no such state.
         """
         with self._changing:
             ended = list(self._ended.values())
@@ -155,10 +163,13 @@ class TaskRegistry:
 def _select(
     tasks: Iterable[Task], name: str | None, phase: Phase | None, state: TaskState | None
 ) -> list[Task]:
+    name = None if name is None else check_text("name", name)
+    in_phase = None if phase is None else check_choice("phase", phase, of=Phase)
+    in_state = None if state is None else check_choice("state", state, of=TaskState)
     return [
         task
         for task in tasks
         if (name is None or task.name == name)
-        and (phase is None or str(task.phase) == str(phase))
-        and (state is None or task.state == state)
+        and (in_phase is None or task.phase is in_phase)
+        and (in_state is None or task.state is in_state)
     ]
