@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 from urllib.parse import quote
@@ -255,6 +256,50 @@ def test_who_may_see_it_can_be_asked(allow: Any, says: str) -> None:
     """A generator is true whatever it would say, so the page would be everybody's."""
     with pytest.raises(TypeError, match=re.escape(says)):
         TasksPage(allow=allow)
+
+
+class Operators:
+    """Takes a scope, and decides nothing."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+
+
+def give(answer: Any, scope: Scope) -> Any:
+    return answer
+
+
+async def give_later(answer: Any, scope: Scope) -> Any:
+    return answer
+
+
+async def allow_as_a_helper_says(scope: Scope) -> Any:
+    return refuse(scope)  # and nobody awaits it
+
+
+@pytest.mark.parametrize(
+    ("allow", "kind"),
+    [
+        (partial(give, refuse), "function"),
+        (partial(give_later, refuse), "function"),
+        (allow_as_a_helper_says, "coroutine"),
+        (Operators, "Operators"),
+        (partial(give, "no"), "str"),
+        (partial(give_later, 1), "int"),
+        (partial(give, None), "NoneType"),
+    ],
+)
+async def test_only_true_shows_it(allow: Any, kind: str) -> None:
+    """An answer that is no `bool` is an error that says so, and the page is shown to nobody."""
+    async with served(allow) as app:
+        task = app.tasks.schedule(until_cancelled)
+        path = f"/tasks/cancel?id={task.id}"
+        for answer in (await app.get(), await app.get(path, "POST", BUTTON)):
+            assert isinstance(answer.error, TypeError)
+            assert f"allow must return True or False, not {kind}: call" in str(answer.error)
+            assert answer.messages == []
+        assert task.state is not TaskState.CANCELLED
+        task.cancel()
 
 
 # Its buttons.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, tzinfo
+from inspect import iscoroutine
 from sys import float_info
 from typing import Final, TypeGuard, TypeVar, cast
 
@@ -116,6 +117,19 @@ def check_flag(name: str, value: object) -> object:
     """Return what is set or not."""
     if not isinstance(value, int):
         msg = f"{name} must be true or false, not {name_kind(value)}"
+        raise TypeError(msg)
+    return value
+
+
+def check_answer(name: str, value: object) -> bool:
+    """Return a function's answer; not what only counts as true, as any other function does."""
+    if not isinstance(value, bool):
+        if iscoroutine(value):
+            value.close()  # it is refused: no warning that it was never awaited
+        msg = (
+            f"{name} must return True or False, not {name_kind(value)}: call and await what "
+            "decides, and return bool(...) of that"
+        )
         raise TypeError(msg)
     return value
 

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 
 from anyio import create_task_group, current_time, move_on_after
 
-from ._checks import check_callback
+from ._checks import check_answer, check_callback
 from ._exceptions import TasksError
 from ._periodic import PeriodicTask
 from ._record import plain
@@ -23,7 +23,8 @@ from ._scheduler import TasksScheduler
 __all__ = ["Allow", "TasksPage"]
 
 Allow: TypeAlias = Callable[[Scope], "Awaitable[bool] | bool"]
-"""Called with the ASGI scope of each request: whether who makes it may see and stop tasks."""
+"""Called with the ASGI scope of each request: whether who makes it may see and stop tasks. What is
+no `bool` is a `TypeError`, and nothing is shown."""
 
 LOOK_EVERY: Final = 2.0
 """Seconds after which the clocks are looked at again."""
@@ -68,7 +69,8 @@ class TasksPage:
             msg = f"TasksPage serves HTTP, not {scope['type']}: mount it in an application"
             raise ValueError(msg)
         allowed = self._allow(scope)
-        if not (await allowed if isawaitable(allowed) else allowed):
+        allowed = await allowed if isawaitable(allowed) else allowed
+        if not check_answer("allow", allowed):
             await _answer(send, 403, b"Who may see this page is said where it is mounted.")
             return
         tasks, method, headers = get_scheduler(scope), scope["method"], dict(scope["headers"])
