@@ -1243,7 +1243,10 @@ async def test_what_an_engine_could_not_take() -> None:
     periodic = [Periodic(nothing, FIVE), Periodic(fail, FIVE)]
     with pytest.raises(TypeError) as raised:
         TaskRunner(periodic=periodic, carriers=[engine])
-    assert str(raised.value) == "Periodic(fail, ...) could never be handed over: no arguments"
+    assert str(raised.value) == (
+        "Periodic(fail, ...) could never be handed over: no arguments (What it is called with goes "
+        "into functools.partial(...).)"
+    )
     assert engine.sent == []
 
 
