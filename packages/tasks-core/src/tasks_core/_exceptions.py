@@ -16,8 +16,8 @@ class Missing(Enum):
     CONTEXT = (
         "No request is being served here, and no lifespan with tasks is running (nor is it in "
         "Litestar's on_shutdown hooks, when tasks have ended: await there what has to be done), as "
-        "far as this code's context tells. Pass `tasks` on to it, or the TaskRunner, to a task that "
-        "this has scheduled by itself; or, if it has a thread of its own, start that with the "
+        "far as this code's context tells. Pass `tasks` on to it, or the TaskRunner, to a task "
+        "that this has scheduled by itself; or, if it has a thread of its own, start that with the "
         "context of its caller: Thread(target=contextvars.copy_context().run, args=(f, ...)). "
         "If a request or a lifespan did call it, tasks were not added to its application: "
         "add_tasks(app), or plugins=[TasksPlugin()] in Litestar; or, in Litestar, its lifespan has "
