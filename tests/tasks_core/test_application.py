@@ -6,7 +6,7 @@ import re
 import sys
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -203,6 +203,26 @@ async def test_a_lifespan_that_is_cancelled() -> None:
             await started.wait()
             await anyio.wait_all_tasks_blocked()
             group.cancel_scope.cancel()
+    assert log == ["task ends", "shielded ends", "closed"]
+
+
+@pytest.mark.parametrize("how", ["cancelled", "raises"])
+async def test_a_lifespan_that_ends_as_it_says_that_it_has_started(how: str) -> None:
+    """5.1 Tasks end before what they use, also where that message is the last."""
+    log: list[str] = []
+    app, _ = application(resource(log))
+
+    async def receive() -> Message:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Message) -> None:
+        if how == "raises":
+            raise SomeError
+        scope.cancel()
+        await anyio.lowlevel.checkpoint()
+
+    with anyio.fail_after(GUARD), anyio.CancelScope() as scope, suppress(SomeError):
+        await TasksMiddleware(app)({"type": "lifespan", "state": {}}, receive, send)
     assert log == ["task ends", "shielded ends", "closed"]
 
 

@@ -51,9 +51,12 @@ class LifespanMessages:
             self._started = True
             self._tell_started()
         elif message["type"] == "lifespan.startup.failed":  # some servers exit with that
-            with CancelScope(shield=True):
-                await self._runner.drain()
-        await self._send(message)
+            await self._drain()
+        try:
+            await self._send(message)
+        except BaseException:  # as in `receive`
+            await self._drain()
+            raise
 
     async def receive(self) -> Message:
         self._spoken = True
@@ -62,11 +65,15 @@ class LifespanMessages:
             if message["type"] == "lifespan.shutdown":
                 await self._runner.drain()
         except BaseException:  # the server ends it so: the application tears down next (5.1)
-            with CancelScope(shield=True):
-                await self._runner.drain()
+            await self._drain()
             raise
         self._stops = message["type"] == "lifespan.shutdown"
         return message
+
+    async def _drain(self) -> None:
+        """End all tasks, also where the lifespan is cancelled."""
+        with CancelScope(shield=True):
+            await self._runner.drain()
 
     async def serve(self, app: ASGIApp, scope: Scope) -> None:
         try:
