@@ -8,6 +8,7 @@ ask to be cancelled goes on.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any
@@ -18,7 +19,7 @@ import tasks_core
 import tasks_core.asgi
 import tasks_core.testing
 from anyio import CancelScope, fail_after
-from tasks_core import Phase, TaskRunner, TasksScheduler
+from tasks_core import Every, Periodic, Phase, Task, TaskConfig, TaskRunner, TasksScheduler
 from tasks_core.asgi import (
     ApplicationTasks,
     Message,
@@ -31,7 +32,7 @@ from tasks_core.asgi import (
 from tasks_core.asgi import serve as serve_request
 from tasks_core.testing import drain, inline, lifespan, record
 
-from tests.tasks_core.stage import GUARD
+from tests.tasks_core.stage import GUARD, states, until_cancelled
 
 pytestmark = pytest.mark.anyio
 
@@ -39,12 +40,12 @@ Case = Callable[[TaskRunner, TasksScheduler], Awaitable[object]]
 
 
 class CancelledAt:
-    """Awaits something, and cancels a scope when that comes to its Nth await."""
+    """Awaits something, and cancels it when that comes to its Nth await."""
 
-    def __init__(self, awaited: Awaitable[object], at: int, scope: CancelScope) -> None:
+    def __init__(self, awaited: Awaitable[object], at: int, cancel: Callable[[], object]) -> None:
         self._awaited = awaited
         self._at = at
-        self._scope = scope
+        self._cancel = cancel
         self.awaits = 0
 
     def __await__(self) -> Generator[Any, Any, object]:
@@ -57,7 +58,7 @@ class CancelledAt:
             except StopIteration as stop:
                 return stop.value
             if self.awaits == self._at:
-                self._scope.cancel()
+                self._cancel()
             self.awaits += 1
             value, error = None, None
             try:
@@ -78,6 +79,13 @@ def pause_in_thread() -> None:
 async def fail() -> None:
     await pause()
     raise ValueError
+
+
+CLOCKS = [Periodic(pause, Every(hours=9), TaskConfig(name=name)) for name in ("a", "b")]
+
+
+def assert_clocks_stand(runner: TaskRunner) -> None:
+    assert [clock.next_run_time for clock in runner.periodic.values()] == [None, None]
 
 
 CASES: dict[str, Case] = {}
@@ -154,26 +162,47 @@ async def join(runner: TaskRunner, tasks: TasksScheduler) -> None:
 
 @case("TaskRunner.drain")
 async def drain_runner(runner: TaskRunner, tasks: TasksScheduler) -> None:
+    daemon = tasks.task(daemon=True).schedule(until_cancelled)
     tasks.schedule(pause)
     tasks.task(shield=True).schedule(pause)
-    await runner.drain()
+    changes = runner.registry.updates()
+    try:
+        await runner.drain()
+    finally:
+        assert states(daemon) == ["cancelled"]
+        assert_clocks_stand(runner)
+        with CancelScope(shield=True):
+            async for _ in changes:  # it ends
+                pass
 
 
 @case("TaskRunner.__aenter__", "TaskRunner.__aexit__")
 async def enter(runner: TaskRunner, tasks: TasksScheduler) -> None:
-    async with TaskRunner() as inner:
-        inner.task(shield=True).schedule(pause)
-        inner.schedule(fail)
-        await pause()
+    inner = TaskRunner(periodic=CLOCKS)
+    try:
+        async with inner:
+            inner.task(daemon=True).schedule(until_cancelled)
+            inner.task(shield=True).schedule(pause)
+            inner.schedule(fail)
+            await pause()
+    finally:
+        assert len(inner.registry) == 0
+        assert_clocks_stand(inner)
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     tasks = tasks_core.current_tasks()
     if scope["type"] == "lifespan":
         await receive()
-        tasks.task(shield=True).schedule(pause)
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
+        lives: list[Task] = [
+            tasks.task(shield=True).schedule(pause),
+            tasks.task(daemon=True).schedule(until_cancelled),
+        ]
+        try:
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        finally:
+            assert not any(task._lives for task in lives)
         await send({"type": "lifespan.shutdown.complete"})
         return
     for batch in (tasks.task(), tasks.after_route, tasks.after_response):
@@ -206,7 +235,7 @@ async def serve(runner: TaskRunner, tasks: TasksScheduler) -> None:
 
 @case("ApplicationTasks.live", "ApplicationTasks.serve", "ApplicationTasks.run")
 async def live(runner: TaskRunner, tasks: TasksScheduler) -> None:
-    await run_application(ApplicationTasks())
+    await run_application(ApplicationTasks(periodic=CLOCKS))
 
 
 @case("TasksMiddleware.__call__", "TasksMiddleware.pass_on")
@@ -270,16 +299,23 @@ async def read_updates(runner: TaskRunner, tasks: TasksScheduler) -> None:
                 break
 
 
-async def run_cancelled(build: Case, at: int) -> bool:
+async def run_cancelled(build: Case, at: int, *, natively: bool = False) -> bool:
     """Run a case, cancelled at an await; return whether it came that far."""
     with fail_after(GUARD):
-        async with TaskRunner(shutdown_timeout=GUARD) as runner:
+        async with TaskRunner(shutdown_timeout=GUARD, periodic=CLOCKS) as runner:
             backend = runner._entered()
             with TasksScheduler(runner) as tasks:
                 scope = CancelScope()
-                cancelled = CancelledAt(build(runner, tasks), at, scope)
-                with scope:
-                    await cancelled
+                task = asyncio.current_task() if natively else None
+                cancel = scope.cancel if task is None else task.cancel
+                cancelled = CancelledAt(build(runner, tasks), at, cancel)
+                try:
+                    with scope:
+                        await cancelled
+                except asyncio.CancelledError:
+                    if task is None:
+                        raise
+                    task.uncancel()
                 bystander = tasks.schedule(pause) if runner._closed is None else None
             if bystander is not None:
                 await bystander.wait()
@@ -296,6 +332,17 @@ async def test_cancelled_at_each_await(name: str) -> None:
     """5.5 Whichever of its awaits is cancelled, nothing is left behind, and others go on."""
     at = 0
     while await run_cancelled(CASES[name], at):
+        at += 1
+        assert at < 500
+    assert at > 0
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("name", CASES)
+async def test_cancelled_natively_at_each_await(name: str) -> None:
+    """5.5 So it is for asyncio's own cancellation."""
+    at = 0
+    while await run_cancelled(CASES[name], at, natively=True):
         at += 1
         assert at < 500
     assert at > 0

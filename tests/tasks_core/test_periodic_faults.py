@@ -12,7 +12,8 @@ from zoneinfo import ZoneInfo
 
 import anyio
 import pytest
-from anyio import Event, fail_after, wait_all_tasks_blocked
+from anyio import CancelScope, Event, fail_after, wait_all_tasks_blocked
+from anyio.lowlevel import checkpoint
 from tasks_core import (
     Claim,
     Cron,
@@ -31,7 +32,9 @@ from tests.tasks_core.stage import (
     fail_in_asyncios_group,
     logged,
     open_runner,
+    over,
     records,
+    until_cancelled,
 )
 from tests.tasks_core.wall import At, Runs, Wall, after, open_at, wall
 
@@ -290,6 +293,52 @@ async def test_a_claim_that_hangs(wall: Wall, kind: str, caplog: pytest.LogCaptu
     finally:
         hanging.over.set()
     assert runs == []
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_claim_cleans_up_before_the_drain_is_over(
+    wall: Wall,
+    cancelled: bool,  # noqa: FBT001
+) -> None:
+    """10.1 Also where the drain is cancelled: what the claim uses is closed after that."""
+    begun, cleaned = Event(), Event()
+
+    async def claim(name: str, moment: datetime) -> bool:
+        begun.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with CancelScope(shield=True):
+                for _ in range(20):
+                    await checkpoint()
+            cleaned.set()
+        return True
+
+    async with open_at(wall, periodic=[Periodic(fail, FIVE, claim=claim)]) as runner:
+        await wall.to("18:10", asleep=0)
+        await begun.wait()
+        with CancelScope() as scope:
+            if cancelled:
+                scope.cancel()
+            await runner.drain()
+        assert cleaned.is_set()
+
+
+async def test_a_claim_may_drain_the_runner(wall: Wall, monkeypatch: pytest.MonkeyPatch) -> None:
+    """10.6 Which stops its own clock, and so cancels the drain: that is over then."""
+    monkeypatch.setattr("tasks_core._runner.UNWIND_TIME", 0.01)
+
+    async def claim(name: str, moment: datetime) -> bool:
+        await runner.drain()
+        return True
+
+    async with open_at(wall, periodic=[Periodic(fail, FIVE, claim=claim)]) as runner:
+        daemon = runner.task(daemon=True).schedule(until_cancelled)
+        await daemon.started.wait()
+        await wall.to("18:10", asleep=0)
+        await over(daemon)
+        await runner.drain()
+    assert daemon.state is TaskState.CANCELLED
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

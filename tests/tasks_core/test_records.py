@@ -652,7 +652,8 @@ async def test_a_process_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -
         task = here.schedule(until_cancelled)
         await store.until_state(task.id, "running")
         assert here._writing is not None
-        await here._writing.stop()  # it lives, and does not look
+        here._writing.stop()  # it lives, and does not look
+        await here._writing.until_over()
         assert await there.cancel(task.id) is False
         assert letters(store) == [[], [task.id]]
         task.cancel()
@@ -739,6 +740,18 @@ async def test_a_shutdown_during_a_write() -> None:
         store.hangs = False
         await over(*tasks)
     assert {store.state(task_id) for task_id in ids} == {"succeeded"}
+
+
+async def test_a_shutdown_that_is_cancelled_writes_the_last_word() -> None:
+    """7.6 What has become of the tasks by that is there to be read."""
+    store = Store()
+    async with open_runner(records=store) as runner:
+        task = runner.schedule(until_cancelled)
+        await store.until_state(task.id, "running")
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await runner.drain()
+        assert store.state(task.id) == "cancelled"
 
 
 @pytest.mark.usefixtures("hurry")

@@ -179,13 +179,8 @@ class TaskRunner(Scheduler):
         self._entered()
         self._drained = Event()
         try:
-            for clock in self._clocks:
-                await clock.stop()
-            self._shutdown.begin()
-            self._let_readers_go()
-            self._strand_others()
-            self._cut_living()
-            self._hurry()
+            self._begin_shutdown()
+            await self._until_clocks_stand()
             await self._until_idle(current_time() + self._settings.grace_period)
             self._shutdown.cancel()
             self._cut_living()
@@ -199,7 +194,9 @@ class TaskRunner(Scheduler):
             self._cut_living()
             try:
                 with CancelScope(shield=True):
-                    await self._until_idle(current_time() + UNWIND_TIME)
+                    deadline = current_time() + UNWIND_TIME
+                    await self._until_idle(deadline)
+                    await self._until_clocks_stand(deadline)
             finally:
                 with self._lock:
                     self._closed = self._closed or Closed.SHUT_DOWN
@@ -271,12 +268,31 @@ class TaskRunner(Scheduler):
 
     # The shutdown.
 
+    def _begin_shutdown(self) -> None:
+        """Do all with which a shutdown begins; nothing is awaited, so no cancellation parts it."""
+        for clock in self._clocks:
+            clock.stop()
+        self._shutdown.begin()
+        self._let_readers_go()
+        self._strand_others()
+        self._cut_living()
+        self._hurry()
+
+    async def _until_clocks_stand(self, deadline: float = inf) -> None:
+        """Wait until no clock runs anything any more, or the deadline."""
+        with CancelScope(deadline=deadline):
+            for clock in self._clocks:
+                await clock.until_over()
+
     async def _write_records(self) -> None:
         """Write what has become of followed tasks at last (contract 7.6)."""
         if self._records is not None and self._writing is not None:
-            await self._writing.stop()
+            self._writing.stop()
             with CancelScope(shield=True):
-                await self._records.flush()
+                try:
+                    await self._writing.until_over()
+                finally:
+                    await self._records.flush()
 
     async def _wait_within(self, task: Task) -> None:
         """Wait for a task, and say so, if it waits for who waits for it here (2.6, 9.10)."""

@@ -36,13 +36,15 @@ class Service:
         # The loop holds it weakly.
         self._handle = backend.spawn(self._serve(), name=name, context=copy_context())
 
-    async def stop(self) -> None:
-        """Stop it, and wait until it has ended."""
+    def stop(self) -> None:
+        """Stop it; it ends in a later turn of the loop."""
         self._scope.cancel()
+
+    async def until_over(self) -> None:
+        """Wait until it has ended."""
         await checkpoint()  # by then a task that was cancelled before its first step has ended
         if not self._backend.has_ended(self._handle):
-            with self._backend.scope_type(shield=True):
-                await self._over.wait()
+            await self._over.wait()
 
     async def _serve(self) -> None:
         try:
