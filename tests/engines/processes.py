@@ -40,17 +40,23 @@ class Process:
         command: What is run.
         log: Where it writes.
         environment: More for the environment.
+        folder: Where it is run.
     """
 
     def __init__(
-        self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str],
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        folder: Path = ROOT,
     ) -> None:
         self._log = log
-        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        # None of them is empty: that would be the current folder.
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         with log.open("wb") as output:
             self.process: Final = subprocess.Popen(
                 command,
-                cwd=ROOT,
+                cwd=folder,
                 env=os.environ | (environment or {}) | {"PYTHONPATH": path},
                 stdout=output,
                 stderr=subprocess.STDOUT,

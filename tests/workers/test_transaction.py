@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from importlib import import_module
@@ -17,12 +19,14 @@ from tests.docs.programs import ROOT, programs_of, write
 
 GUARD = 60.0
 NAME = "in_transaction"
+PAGE = ROOT / "docs" / "outgrowing.md"
 
 
 def procrastinate(folder: Path, *arguments: str) -> None:
-    """Run its command line, with the recipe's application."""
+    """Run the page's command line, in the folder that has the recipe."""
+    (line,) = re.findall("`(.+) schema --apply`", PAGE.read_text(encoding="utf-8"))
     subprocess.run(
-        [sys.executable, "-m", "procrastinate", f"--app={NAME}.jobs", *arguments],
+        [*shlex.split(line), *arguments],
         check=True,
         capture_output=True,
         cwd=folder,
@@ -34,12 +38,12 @@ def test_a_job_is_committed_with_the_row_or_not_at_all(
     postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """8.10: A commit that fails leaves no job; one that succeeds leaves one for a worker."""
-    (recipe,) = (it for it in programs_of(ROOT / "docs" / "outgrowing.md") if it.name == NAME)
+    (recipe,) = (it for it in programs_of(PAGE) if it.name == NAME)
     write([recipe], tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.setenv("DATABASE_URL", postgres)
-    paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    commands = str(Path(sys.executable).parent)
+    monkeypatch.setenv("PATH", os.pathsep.join([commands, os.environ["PATH"]]))
     procrastinate(tmp_path, "schema", "--apply")
 
     async def place_twice() -> list[int]:
