@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator
 from functools import partial, wraps
 from secrets import token_hex
 from typing import Any
+from unittest.mock import MagicMock, create_autospec
 
 import pytest
 
@@ -258,12 +259,15 @@ def test_8_3_the_serializer_of_a_task(app: Any, how: str) -> None:
 
 
 def test_8_1_what_celery_did_not_make_is_not_carried(app: Any) -> None:
-    """8.1: Functions, methods of tasks, and what sends its tasks itself, are no task objects."""
+    """8.1: Functions, methods of tasks, mocks, and what sends its tasks itself, are none."""
     task = app.task(pay, shared=False)
     sent = (task.delay, task.apply_async, task.s(1).delay, task.s(1) | task.s(), group(task.s(1)))
+    specs = (app.tasks[task.name], task, task.s(1))
+    mocks = [make(spec) for spec in specs for make in (MagicMock, create_autospec)]
     carrier = CeleryCarrier(app)
-    for func in (pay, *sent, partial(task)):
+    for func in (pay, *sent, partial(task), *mocks):
         assert carrier.carry(func, (1,), {}) is None
+    assert [mock for mock in mocks if mock.mock_calls] == []
 
 
 async def test_8_1_a_signature_is_refused(app: Any) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from functools import partial
 from types import FunctionType
 from typing import Annotated, Any
+from unittest.mock import MagicMock, create_autospec
 
 import pytest
 
@@ -194,10 +195,12 @@ def test_8_3_a_generator_function(broker: Noting, func: Any) -> None:
 
 
 def test_8_1_what_taskiq_did_not_make_is_not_carried(broker: Noting) -> None:
-    """8.1: Functions, and methods of tasks, are not Taskiq's own task objects."""
+    """8.1: Functions, methods of tasks, and mocks, are not Taskiq's own task objects."""
     task = declare(broker, pay)
-    for func in (pay, task.kiq, task.kicker, partial(task)):
+    mocks: list[Any] = [MagicMock(spec=task), create_autospec(task)]
+    for func in (pay, task.kiq, task.kicker, partial(task), *mocks):
         assert TaskiqCarrier(broker).carry(func, (1,), {}) is None
+    assert [mock.mock_calls for mock in mocks] == [[], []]
 
 
 def test_10_8_a_periodic_task_that_needs_arguments(broker: Noting) -> None:

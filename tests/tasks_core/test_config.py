@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError, fields, replace
 from enum import StrEnum
 from functools import partial
 from typing import Any
-from unittest.mock import AsyncMock, Mock, create_autospec
+from unittest.mock import AsyncMock, MagicMock, Mock, create_autospec
 
 import pytest
 from hypothesis import given
@@ -235,6 +235,7 @@ RUN: list[Any] = [
     Mock(),
     create_autospec(log_it),
     AsyncMock(),
+    MagicMock(spec=log_it),
     print,
     logging.getLogger("test").error,
     ValueError,

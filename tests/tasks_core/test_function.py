@@ -7,11 +7,13 @@ from functools import partial, wraps
 from itertools import combinations
 from threading import get_ident
 from typing import Any, NoReturn
-from unittest.mock import AsyncMock, MagicMock, Mock, create_autospec
+from unittest.mock import AsyncMock, MagicMock, Mock, call, create_autospec
 
 import pytest
 from tasks_core import TasksScheduler, _function
-from tasks_core._function import check_call, describe, is_async
+from tasks_core._checks import check_callback
+from tasks_core._function import check_call, check_kind, describe, fits, is_async
+from tasks_core._identity import identify
 
 from tests.tasks_core.stage import open_runner
 
@@ -238,15 +240,116 @@ class TakesAny:
     def __call__(*args: object) -> None: ...
 
 
-def test_a_mock_is_not_called_while_its_arguments_are_checked(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The first one of a process notes no comparison as a call (contract 2.2)."""
-    monkeypatch.setattr("tasks_core._function._FITTING", {})
-    mock = MagicMock()
+class Mailer(Sender):
+    def __call__(self, to: str) -> str:
+        return to
 
-    assert not check_call(mock, ("ada",), {"by": 1})
+    @staticmethod
+    def send_static(to: str) -> str:
+        return to
+
+    @classmethod
+    def send_of_class(cls, to: str) -> str:
+        return to
+
+
+def send(to: str) -> str:
+    return to
+
+
+async def send_async(to: str) -> str:
+    return to
+
+
+def generate_to(to: str) -> Generator[str]:
+    yield to
+
+
+@with_signature
+def send_as_told(to: str) -> str:
+    return to
+
+
+SYNC_MOCKS: dict[str, Callable[[], Any]] = {
+    "a_mock": Mock,
+    "a_magic_mock": MagicMock,
+    "an_attribute": lambda: MagicMock().mailer.send,
+    "of_a_function": lambda: MagicMock(spec=send),
+    "of_a_generator_function": lambda: MagicMock(spec=generate_to),
+    "of_a_function_with_a_signature": lambda: MagicMock(spec=send_as_told),
+    "of_a_method": lambda: MagicMock(spec=Mailer().send),
+    "of_a_class": lambda: MagicMock(spec=Mailer),
+    "of_a_metaclass": lambda: MagicMock(spec=type),
+    "of_an_object": lambda: MagicMock(spec=Mailer()),
+    "of_a_builtin": lambda: MagicMock(spec=print),
+    "a_method_of_an_object": lambda: MagicMock(spec=Mailer()).send,
+    "a_function": lambda: create_autospec(send),
+    "a_bound_method": lambda: create_autospec(Mailer().send),
+    "a_method": lambda: create_autospec(Mailer, instance=True).send,
+    "a_static_method": lambda: create_autospec(Mailer).send_static,
+    "a_class_method": lambda: create_autospec(Mailer).send_of_class,
+    "an_object": lambda: create_autospec(Mailer, instance=True),
+    "what_a_class_returns": lambda: create_autospec(Mailer)().send,
+}
+
+ASYNC_MOCKS: dict[str, Callable[[], Any]] = {
+    "an_async_mock": AsyncMock,
+    "of_an_async_function": lambda: MagicMock(spec=send_async),
+    "of_a_sync_function": lambda: AsyncMock(spec=send),
+    "of_a_sync_method": lambda: AsyncMock(spec=Mailer().send),
+    "of_an_async_method": lambda: MagicMock(spec=Mailer().send_async),
+    "an_async_method_of_an_object": lambda: MagicMock(spec=Mailer()).send_async,
+    "an_async_function": lambda: create_autospec(send_async),
+    "an_async_method": lambda: create_autospec(Mailer, instance=True).send_async,
+}
+
+AROUND: dict[str, Callable[[Any], Any]] = {"itself": lambda mock: mock, "a_partial": partial}
+
+
+@pytest.mark.parametrize("around", AROUND.values(), ids=AROUND)
+@pytest.mark.parametrize("make", (SYNC_MOCKS | ASYNC_MOCKS).values(), ids=SYNC_MOCKS | ASYNC_MOCKS)
+def test_a_mock_is_asked_nothing_that_it_notes(
+    make: Callable[[], Any], around: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is found out of a mock before its call is no call of it (contract 2.2)."""
+    monkeypatch.setattr(_function, "_FITTING", {})
+    mock = make()
+    func = around(mock)
+
+    check_call(func, ("ada",), {})
+    check_kind(func)
+    describe(func)
+    fits(func, ("ada",))
+    identify(func)
+    check_callback("send", func, "an address", remedy="a mock")
     assert mock.mock_calls == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+@pytest.mark.parametrize(
+    ("make", "on_loop"),
+    [
+        *(pytest.param(make, False, id=name) for name, make in SYNC_MOCKS.items()),
+        *(pytest.param(make, True, id=name) for name, make in ASYNC_MOCKS.items()),
+    ],
+)
+async def test_a_mock_runs_where_what_it_stands_for_would(
+    make: Callable[[], Any], *, on_loop: bool
+) -> None:
+    """What a mock returns decides: a coroutine, and it runs on the event loop (contract 2.1)."""
+    mock, threads = make(), list[int]()
+
+    def note(to: str) -> str:
+        threads.append(get_ident())
+        return to
+
+    mock.side_effect = note
+    async with open_runner() as runner:
+        assert await TasksScheduler(runner).schedule(mock, "ada").wait() == "ada"
+    assert (threads == [get_ident()]) is on_loop
+    assert is_async(mock) is on_loop
+    assert mock.mock_calls == [call("ada")]
 
 
 FITTING: list[tuple[object, tuple[object, ...], dict[str, object]]] = [
@@ -304,6 +407,8 @@ UNFIT: list[tuple[object, tuple[object, ...], dict[str, object], str]] = [
     (len, ([], []), {}, "len"),
     (without_b, (1, 2), {}, "add"),
     (create_autospec(Callee()), (), {}, ""),
+    (create_autospec(Sender).of_class, (1,), {}, ""),
+    (types.MethodType(Callee(), "x"), ("y",), {}, ""),
     (collect, (), {"name": "nightly"}, "collect"),
 ]
 

@@ -8,11 +8,11 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from unittest.mock import ANY
+from unittest.mock import ANY, AsyncMock, MagicMock, create_autospec
 
 import pytest
 from tasks_core import Phase, TaskConfig, TaskRunner, TaskSkipped, TasksScheduler
-from tasks_core.testing import RecordedTasks, record
+from tasks_core.testing import RecordedPhase, RecordedTasks, record
 
 from tests.tasks_core.stage import SomeError, open_runner
 
@@ -95,7 +95,11 @@ async def tasks(runner: TaskRunner, recorded: RecordedTasks) -> TasksScheduler:
 
 
 def what_is_told(
-    recorded: RecordedTasks, func: Callable[..., Any], /, *args: Any, **kwargs: Any
+    recorded: RecordedTasks | RecordedPhase,
+    func: Callable[..., Any],
+    /,
+    *args: Any,
+    **kwargs: Any,
 ) -> list[str]:
     with pytest.raises(AssertionError) as raised:
         recorded.assert_scheduled(func, *args, **kwargs)
@@ -351,6 +355,36 @@ async def test_a_call_that_could_not_be_scheduled(
         untyped.after_route.assert_scheduled(send_mail, "a", sender="b")
     with pytest.raises(TypeError, match="not the coroutine that send_mail"):
         untyped.assert_scheduled(send_mail("a"))
+
+
+MOCKS: dict[str, Callable[[], Any]] = {
+    "plain": MagicMock,
+    "async": AsyncMock,
+    "of_a_function": lambda: MagicMock(spec=report),
+    "of_a_method": lambda: MagicMock(spec=mailer.send),
+    "a_method": lambda: create_autospec(Mailer, instance=True).send,
+    "an_object": lambda: create_autospec(Mailer, instance=True),
+}
+
+
+@pytest.mark.parametrize("make", MOCKS.values(), ids=MOCKS)
+async def test_a_mock_is_asked_nothing_that_it_notes(
+    tasks: TasksScheduler, recorded: RecordedTasks, make: Callable[[], Any]
+) -> None:
+    """Looking for a task, of a mock or of another function, is no call of a mock."""
+    mocks, handlers = [make(), make(), make()], [MagicMock(), MagicMock()]
+    tasks.schedule(report, 1)
+    for mock, handler in zip(mocks, handlers, strict=False):
+        tasks.task(on_error=handler).schedule(mock, "a")
+
+    for mock, handler in reversed([*zip(mocks, handlers, strict=False)]):
+        assert recorded.task(on_error=handler).assert_scheduled(mock, "a").func is mock
+        assert what_is_told(recorded.task(on_error=handler), mock, "b")[-1] == "    recorded 'a'"
+    what_is_told(recorded.task(on_error=handlers[0]), mocks[1], "a")
+    what_is_told(recorded, mocks[2], "a")
+    recorded.assert_scheduled(report, 1)
+    recorded.assert_nothing_else_scheduled()
+    assert [mock for mock in (*mocks, *handlers) if mock.mock_calls] == []
 
 
 async def test_nothing_scheduled(tasks: TasksScheduler, recorded: RecordedTasks) -> None:

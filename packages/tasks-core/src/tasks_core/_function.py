@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from inspect import (
@@ -14,15 +15,19 @@ from inspect import (
     Signature,
     isasyncgenfunction,
     iscoroutine,
-    iscoroutinefunction,
     isgeneratorfunction,
     signature,
 )
-from types import CodeType, FunctionType, MethodType
+from types import CodeType, FunctionType, MethodType, NoneType
 from typing import Final, TypeAlias, TypeVar, cast
 
 _ASYNC = CO_COROUTINE | CO_ITERABLE_COROUTINE
 _GENERATOR = CO_GENERATOR | CO_ASYNC_GENERATOR
+
+if sys.version_info >= (3, 13):  # pragma: no cover - each version has one of them
+    from inspect import iscoroutinefunction
+else:  # pragma: no cover - it alone sees that what `create_autospec` makes is async
+    from asyncio import iscoroutinefunction
 
 _type_qualname = vars(type)["__qualname__"].__get__
 
@@ -88,18 +93,29 @@ def is_async(func: Callable[..., object]) -> bool:
         if flags or not func.__dict__:  # where a function may be marked as async
             return flags != 0
     plain = unwrap_partial(func)
-    return _is_kind(iscoroutinefunction, plain) or _flags(plain) & CO_ITERABLE_COROUTINE != 0
+    return _is_kind(iscoroutinefunction, plain) or _flags(plain) & _ASYNC != 0
 
 
 def _is_kind(kind: Callable[[object], bool], func: object) -> bool:
     """Whether a function, or the ``__call__`` of a callable object, is of the kind."""
-    asked = (func, getattr(type(func), "__call__", None))  # noqa: B004 - the function
-    return any(ask(partial(kind, one)) for one in asked)
+    if type(func) is not FunctionType:
+        if ask(partial(kind, getattr(type(func), "__call__", None))):  # noqa: B004 - the function
+            return True
+        if type(_ask_flags(func)) not in {int, NoneType}:
+            return False  # of every kind, and a mock notes that it was asked
+    return bool(ask(partial(kind, func)))
 
 
 def _flags(func: object) -> int:
-    func = func.__func__ if type(func) is MethodType else func
-    return func.__code__.co_flags if type(func) is FunctionType else 0
+    if type(func) is FunctionType:
+        return func.__code__.co_flags
+    flags = _ask_flags(func)
+    return flags if type(flags) is int else 0
+
+
+def _ask_flags(func: object) -> object:
+    """Return the flags of the code that anything says that it has; a mock's may be a mock."""
+    return ask(lambda: getattr(getattr(func, "__code__", None), "co_flags", None))
 
 
 def check_call(func: object, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bool:
@@ -215,12 +231,12 @@ def check_kind(func: object) -> None:
 
 
 def _check_arguments(func: object, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
-    readable = _signature(func)
+    readable = read_signature(func)
     inner = unwrap_partial(func)
     try:
         if readable is not None:
             readable.bind(*args, **kwargs)
-        elif inner is not func and _signature(inner) is not None:
+        elif inner is not func and read_signature(inner) is not None:
             msg = "the arguments of the partial do not fit"
             raise TypeError(msg)  # noqa: TRY301 - said as for other arguments
     except TypeError as error:
@@ -235,17 +251,47 @@ def unfitting(name: str, why: object) -> TypeError:
     )
 
 
-def _signature(func: object) -> Signature | None:
+def read_signature(func: object, *, follow_wrapped: bool = False) -> Signature | None:
     """Read the signature of what is called itself: a decorator may take other arguments.
 
-    Of a callable object that is the function of its class; the object itself is not asked, as
+    Args:
+        func: Whatever can be called.
+        follow_wrapped: Whether to read that of what a decorator says that it wraps.
+    """
+    return ask(lambda: _read_signature(func, follow_wrapped=follow_wrapped))
+
+
+def _read_signature(func: object, *, follow_wrapped: bool) -> Signature | None:
+    """Read it, or raise: of a partial and of a bound method by what these are of.
+
+    An object is known by what it says, or by the function of its class. It is not itself asked:
     `inspect` compares it, and a mock notes that as a call.
     """
-    shape = None if type(func) is partial else _find_shape(func, 0, {})
-    if shape is not None and shape[2]:
-        return ask(lambda: _without_self(signature(shape[0], follow_wrapped=False)))
-    called = cast("Callable[..., object]", func)
-    return ask(lambda: signature(called, follow_wrapped=False))
+    kind = type(func)
+    if issubclass(kind, partial):
+        whole = cast("partial[object]", func)
+        inner = _read_signature(whole.func, follow_wrapped=follow_wrapped)
+        return inner and signature(partial(_takes(inner), *whole.args, **whole.keywords))
+    if kind is MethodType:
+        method = cast("MethodType", func)
+        inner = _read_signature(method.__func__, follow_wrapped=follow_wrapped)
+        return inner and _without_self(inner)
+    call = getattr(kind, "__call__", None)  # noqa: B004 - its function
+    if type(call) is not FunctionType or issubclass(kind, type):
+        return signature(cast("Callable[..., object]", func), follow_wrapped=follow_wrapped)
+    given = ask(lambda: getattr(func, "__signature__", None))
+    if given is None:
+        return _without_self(signature(call, follow_wrapped=follow_wrapped))
+    return given if isinstance(given, Signature) else None
+
+
+def _takes(arguments: Signature) -> Callable[..., object]:
+    """Return a function that says that it takes such arguments."""
+
+    def standing_in() -> None: ...
+
+    vars(standing_in)["__signature__"] = arguments
+    return standing_in
 
 
 def _without_self(whole: Signature) -> Signature:
@@ -259,7 +305,7 @@ def fits(func: object, args: tuple[object, ...]) -> bool:
     shape = _find_shape(func, len(args), {})
     if shape is not None and _FITTING.get(shape[1]) is shape[0].__code__:
         return True
-    readable = _signature(func)
+    readable = read_signature(func)
     if readable is None:
         return True
     try:

@@ -54,7 +54,7 @@ class CeleryCarrier(Carrier):
         self, func: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any], /
     ) -> HandOver | None:
         """See `Carrier.carry`."""
-        if not isinstance(func, Task):
+        if not _is_task(func):
             _refuse_signature(func)
             return None
         task = cast("Any", func)
@@ -68,7 +68,7 @@ class CeleryCarrier(Carrier):
         return send
 
     def _owns(self, func: Callable[..., object], /) -> bool:
-        return isinstance(func, Task) and cast("Any", func).app == self._app  # may be proxies
+        return _is_task(func) and cast("Any", func).app == self._app  # may be proxies
 
     def status(self, task_id: str, /) -> TaskStatus | None:
         """Ask the result backend."""
@@ -88,6 +88,11 @@ class CeleryCarrier(Carrier):
         )
 
 
+def _is_task(func: object) -> bool:
+    """Whether it is one of Celery's, or a proxy of one; a mock only says that it is."""
+    return issubclass(type(func), Task | Proxy) and isinstance(func, Task)
+
+
 def _is_shared(func: object) -> bool:
     """Whether it is what `@shared_task` makes: what the current application has of that name."""
     return type(func) is Proxy
@@ -99,7 +104,8 @@ def _refuse_signature(func: object) -> None:
     Chains, groups and their like send their tasks when they are called.
     """
     called = cast("Any", func)
-    if isinstance(func, Signature) and called.__class__.__call__ is cast("Any", Signature).__call__:
+    call = cast("Any", type(func)).__call__
+    if issubclass(type(func), Signature) and call is cast("Any", Signature).__call__:
         msg = (
             f"{called.task} is a signature, whose call would run the task in this process: "
             "schedule(task, ...) hands it over; with the options of a signature, "

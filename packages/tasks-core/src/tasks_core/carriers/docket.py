@@ -57,7 +57,7 @@ class DocketCarrier(Carrier):
         self, func: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any], /
     ) -> HandOver | None:
         """See `Carrier.carry`."""
-        method = isinstance(func, MethodType)  # each look at a bound method makes it anew
+        method = type(func) is MethodType  # each look at a bound method makes it anew
         if not any(one is func or (method and one == func) for one in self._docket.tasks.values()):
             return None
         if not check_call(func, args, kwargs) and not _may_be_awaited(func):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from inspect import Parameter, isroutine, signature
+from inspect import Parameter, isroutine
 from itertools import takewhile
 from typing import Any, Final, TypeAlias
 
 from tasks_core._config import TaskConfig
-from tasks_core._function import describe, show, type_name
+from tasks_core._function import describe, read_signature, show, type_name
 from tasks_core._phase import IMMEDIATE, Phase
 from tasks_core._task import Task
 
@@ -19,6 +19,10 @@ Differences: TypeAlias = Mapping[str, tuple[object, object]]
 
 _WIDTH: Final = 200  # characters of a value that are shown
 _BEFORE: Final = 50  # of these, before the first difference
+
+_CALLED: Final = frozenset({"function", "on_error", "retry"})
+"""What is called is compared with its like only: each mock is of a type of its own, and would note
+a comparison as a call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +77,12 @@ def _name(
     func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Iterator[tuple[str, object]]:
     """Name arguments by the function's parameters, with its defaults, where these can be read."""
+    takes = read_signature(func, follow_wrapped=True)
     try:
-        bound = signature(func).bind(*args, **kwargs)
-    except Exception:  # noqa: BLE001 - none can be read, or only that of what the function wraps
+        bound = None if takes is None else takes.bind(*args, **kwargs)
+    except TypeError:  # it is that of what the function wraps
+        bound = None
+    if bound is None:
         yield from ((str(n), arg) for n, arg in enumerate(args, 1))
         yield from kwargs.items()
         return
@@ -126,12 +133,14 @@ def find_differences(expected: Call, recorded: Call) -> Differences:
     """Return in what two calls differ."""
     parts, others = expected.parts(), recorded.parts()
     pairs = {name: (parts.get(name, _ABSENT), others.get(name, _ABSENT)) for name in parts | others}
-    return {name: pair for name, pair in pairs.items() if _compare(*pair) is not True}
+    return {name: pair for name, pair in pairs.items() if _compare(name, *pair) is not True}
 
 
-def _compare(expected: object, recorded: object) -> bool | Exception:
+def _compare(name: str, expected: object, recorded: object) -> bool | Exception:
     """Return whether two values are the same; or what they raise when they are asked."""
     if expected is _ABSENT or recorded is _ABSENT:
+        return False
+    if name in _CALLED and type(expected) is not type(recorded):
         return False
     try:
         # The expected one is asked first: it may be one that equals anything, as `mock.ANY` does.
@@ -159,7 +168,7 @@ def tell_nearest(
         return
     for what, pair in min(of_func, key=len).items():
         yield f"the nearest differs in its {what}:"
-        outcome = _compare(*pair)
+        outcome = _compare(what, *pair)
         if isinstance(outcome, Exception):
             yield from _tell_incomparable(*pair, outcome)
             continue
