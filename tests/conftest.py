@@ -9,12 +9,14 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
+from tasks_core import _record_store, _records, _runner
+from tasks_core.testing import drain, inline, record
 
 from tests.asgi.watching import Outcome
 from tests.conformance import table as conformance
 from tests.servers import table as servers
-from tests.servers.server import Server
+from tests.servers.server import GUARD, Server
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -57,13 +59,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Choose how servers start, and how many cases Hypothesis tries; have the tables made.
 
-    These are made in the process that collects the reports.
+    What is bounded by a default is bounded by a guard, and Hypothesis times nothing: how long a
+    machine stands still makes no test red.
+
+    The tables are made in the process that collects the reports.
     """
     Server.forks = not config.getoption("all_servers")
     examples = 200 if config.getoption("everything") else 50
-    settings.register_profile("tasks", settings(), max_examples=examples)
+    settings.register_profile(
+        "tasks",
+        settings(),
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
     if not config.getoption("--hypothesis-profile"):
         settings.load_profile("tasks")
+    vars(_runner).update(UNWIND_TIME=GUARD)
+    vars(_records).update(ANSWER_WITHIN=GUARD)
+    vars(_record_store).update(GUARD=GUARD)
+    for block in (drain, inline, record):
+        block.__kwdefaults__["timeout"] = GUARD
     if hasattr(config, "workerinput"):
         return
     path: Path | None = config.getoption("conformance_table")

@@ -31,7 +31,7 @@ from tasks_core import (  # noqa: E402
 from tasks_core.carriers.celery import CeleryCarrier  # noqa: E402
 
 from tests.carriers.values import NONSENSE, VALUES, Order  # noqa: E402
-from tests.tasks_core.stage import open_runner, over  # noqa: E402
+from tests.tasks_core.stage import GUARD, open_runner, over  # noqa: E402
 
 pytestmark = pytest.mark.anyio
 
@@ -64,7 +64,7 @@ def messages(app: Any) -> list[Any]:
     found, queue = list[Any](), app.conf.task_default_queue
     with Connection("memory://") as connection, connection.SimpleQueue(queue) as waiting:
         while waiting.qsize():
-            message: Any = waiting.get(timeout=1)
+            message: Any = waiting.get(timeout=GUARD)
             body = loads(message.body, message.content_type, message.content_encoding)
             found.append((message.headers["id"], *body[:2]))
             message.ack()
@@ -462,8 +462,8 @@ def test_8_9_without_a_result_backend_nobody_knows() -> None:
 
 async def test_8_9_the_runner_asks_the_carrier_of_the_id(app: Any) -> None:
     """8.9: By the name that the carrier was given."""
-    carrier = CeleryCarrier(app, name="queue", timeout=1)
-    assert carrier.timeout == 1
+    carrier = CeleryCarrier(app, name="queue", timeout=61)
+    assert carrier.timeout == 61
     async with TaskRunner(carriers=[carrier]) as runner:
         task = runner.schedule(app.task(pay, shared=False), 1)
         task_id = task.id

@@ -186,8 +186,8 @@ async def test_8_1_a_bound_method_that_is_registered_is_handed_over() -> None:
 async def test_8_9_a_life() -> None:
     """8.4, 8.9: By the task's id: pending, and what became of it; an unknown id is None."""
     async with open_docket(pay, fails, given) as docket:
-        carrier = DocketCarrier(docket, name="queue", timeout=4)
-        assert carrier.timeout == 4
+        carrier = DocketCarrier(docket, name="queue", timeout=61)
+        assert carrier.timeout == 61
         async with TaskRunner(carriers=[carrier]) as runner:
             tasks = [
                 runner.schedule(pay, 1, twice=True),

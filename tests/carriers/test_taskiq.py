@@ -355,8 +355,8 @@ async def test_a_dummy_result_backend_says_that_all_is_done() -> None:
 async def test_8_9_the_runner_asks_the_carrier_of_the_id() -> None:
     """8.9: By the name that the carrier was given."""
     broker = InMemoryBroker(await_inplace=True)
-    carrier = TaskiqCarrier(broker, name="queue", timeout=1)
-    assert carrier.timeout == 1
+    carrier = TaskiqCarrier(broker, name="queue", timeout=61)
+    assert carrier.timeout == 61
     async with TaskRunner(carriers=[carrier]) as runner:
         task = runner.schedule(declare(broker, pay), 1)
         task_id = task.id

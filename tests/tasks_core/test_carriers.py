@@ -50,6 +50,7 @@ from tasks_core.testing import drain, inline, record
 
 from tests.conformance.driver import Exchange, serve
 from tests.tasks_core.engine import Engine, EngineTask, Kind, variable
+from tests.tasks_core.clock import LONG, forward, on_clock
 from tests.tasks_core.stage import (
     GUARD,
     Abrupt,
@@ -696,17 +697,22 @@ async def test_8_6_a_closed_runner_asks_all_the_same(kind: Kind) -> None:
             assert not thread.is_alive()
 
 
+@on_clock
 async def test_8_6_the_time_counts_from_the_beginning_of_the_hand_over() -> None:
     """8.6: Also while it waits for a thread: so no queue of them makes it longer."""
-    engine = Engine("sync", timeout=SHORT)
+    engine = Engine("sync", timeout=LONG)
     async with open_runner(carriers=[engine]) as runner:
         with engine.hangs():
             tasks = [runner.schedule(engine.task(double), number) for number in range(12)]
+            await until(lambda: engine.holding == 4)
+            await anyio.wait_all_tasks_blocked()
+            forward()
             await over(*tasks)
             assert {task.state for task in tasks} == {TaskState.FAILED}
             assert engine.holding == 4  # the others never had a thread
         # Those that were left behind come back; what waited with them is not sent any more.
         await until(lambda: len(engine.sent) == 4)
+        engine.timeout = GUARD
         later = runner.schedule(engine.task(double), 99)
         await over(later)
         assert engine.ids[-1] == later.id
@@ -858,10 +864,12 @@ from tests.tasks_core.engine import Engine
 from tasks_core import TaskRunner
 
 async def main():
-    engine = Engine("sync", timeout=0.05)
+    engine = Engine("sync")
     engine._open = threading.Event()
-    async with TaskRunner(carriers=[engine]) as runner:
+    async with TaskRunner(carriers=[engine], shutdown_timeout=0) as runner:
         runner.schedule(engine.task(print), 1)
+        while not engine.holding:
+            await anyio.sleep(0)
 
 anyio.run(main)
 print([thread.name for thread in threading.enumerate()])
@@ -897,7 +905,7 @@ async def test_8_6_an_engine_that_answers_after_the_end_disturbs_nobody(
     anyio_backend: str,
 ) -> None:
     """8.6: A thread that was left behind finds the event loop gone, and says nothing."""
-    engine = Engine("sync", timeout=SHORT)
+    engine = Engine("sync")
     caught: list[object] = []
     before, threading.excepthook = threading.excepthook, caught.append
     try:
@@ -905,8 +913,9 @@ async def test_8_6_an_engine_that_answers_after_the_end_disturbs_nobody(
 
             def serve_once() -> None:
                 async def main() -> None:
-                    async with TaskRunner(carriers=[engine]) as runner:
+                    async with TaskRunner(carriers=[engine], shutdown_timeout=0) as runner:
                         runner.schedule(engine.task(double), 1)
+                        await until(lambda: engine.holding)
 
                 anyio.run(main, backend=anyio_backend)
 
@@ -1049,7 +1058,7 @@ async def test_8_7_arguments_go_with_the_task(
     kind: Kind, ends: str, anyio_backend_name: str
 ) -> None:
     """8.7: However a hand-over ends, it leaves no cycle of references (4.2)."""
-    engine = Engine(kind, timeout=SHORT)
+    engine = Engine(kind, timeout=SHORT if ends == "hung" else GUARD)
     engine.note = lambda sent: None  # type: ignore[method-assign]
     trouble = {"refused": SomeError, "aborted": Abrupt}.get(ends)
     kept: list[weakref.ref[Payload]] = []
@@ -1070,6 +1079,7 @@ async def test_8_7_arguments_go_with_the_task(
     async with open_runner(carriers=[engine]) as runner:
         with engine.hangs() if ends == "hung" else nullcontext():
             await hand_over(runner)
+        engine.timeout = GUARD
         await over(runner.schedule(engine.task(len), "what a thread has done last"))
         await anyio.wait_all_tasks_blocked()
         others = anyio_backend_name == "trio" or sys.version_info >= (3, 12)
@@ -1631,6 +1641,7 @@ async def test_8_9_a_question_that_hangs_ends_in_time(kind: Kind) -> None:
             f"engine did not tell the status of task {task_id} within 0.05 s, the timeout of its "
             "carrier"
         )
+        engine.timeout = GUARD
         engine.confused = TimeoutError("its own")
         with pytest.raises(TimeoutError, match=r"^its own$"):
             await runner.status(task_id)

@@ -47,7 +47,7 @@ from tasks_core.asgi import ApplicationTasks, Message, Receive, Scope, Send, Tas
 from tasks_core.testing import drain, inline, record
 
 from tests.conformance.driver import serve
-from tests.tasks_core.clock import _trios_clock, forward
+from tests.tasks_core.clock import forward, on_clock
 from tests.tasks_core.stage import (
     GUARD,
     SomeError,
@@ -739,9 +739,7 @@ async def test_days_on_a_clock_that_jumps(monkeypatch: pytest.MonkeyPatch) -> No
     assert timedelta(0) <= min(late) <= max(late) < timedelta(milliseconds=1)
 
 
-@pytest.mark.parametrize(
-    "anyio_backend", ["asyncio", pytest.param(("trio", {"clock": _trios_clock}), id="trio")]
-)
+@on_clock
 async def test_a_clock_that_was_set_is_noticed_within_a_minute(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

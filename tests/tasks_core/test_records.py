@@ -33,6 +33,7 @@ from tasks_core import _everywhere as everywhere
 from tasks_core import _record_store as asked
 from tasks_core import _records as module
 
+from tests.tasks_core.clock import LONG, forward, on_clock
 from tests.tasks_core.stage import (
     GUARD,
     Frozen,
@@ -643,18 +644,28 @@ async def test_two_are_cancelled_at_a_time() -> None:
         assert {task.state for task in tasks} == {TaskState.CANCELLED}
 
 
+@on_clock
 @pytest.mark.usefixtures("hurry")
 async def test_a_process_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a while the answer is no."""
-    monkeypatch.setattr(module, "ANSWER_WITHIN", 0.05)
-    store = Store()
+    monkeypatch.setattr(module, "ANSWER_WITHIN", LONG)
+    store, answers = Store(), list[bool]()
     async with two_processes(store) as (here, there):
         task = here.schedule(until_cancelled)
         await store.until_state(task.id, "running")
         assert here._writing is not None
         here._writing.stop()  # it lives, and does not look
         await here._writing.until_over()
-        assert await there.cancel(task.id) is False
+
+        async def cancel() -> None:
+            answers.append(await there.cancel(task.id))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(cancel)
+            await store.until(lambda: [task.id] in letters(store))
+            assert not answers
+            forward()
+        assert answers == [False]
         assert letters(store) == [[], [task.id]]
         task.cancel()
 
@@ -715,12 +726,12 @@ async def test_a_store_that_hangs_only_at_the_shutdown(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is lost then is said, too."""
-    monkeypatch.setattr(asked, "GUARD", 0.05)
     store = Store()
     async with open_runner(records=store) as runner:
         task = runner.schedule(until_cancelled)
         assert task.id
         await store.until_read(task.id)
+        monkeypatch.setattr(asked, "GUARD", 0.05)
         store.hangs = True
         task.cancel()
         await over(task)
@@ -1104,8 +1115,9 @@ async def test_who_cancels_everything_stops_the_writing(caplog: pytest.LogCaptur
 
 
 @pytest.mark.usefixtures("hurry")
-async def test_a_thread_that_is_left_behind() -> None:
+async def test_a_thread_that_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """A shutdown that does not get its end leaves the record as it is: lost, in the end."""
+    monkeypatch.setattr("tasks_core._runner.UNWIND_TIME", 0.01)
     store = Store()
     release = threading.Event()
     async with open_runner(records=store, shutdown_timeout=0) as there:
