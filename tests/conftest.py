@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from tasks_core import _record_store, _records, _runner
 from tasks_core.testing import drain, inline, record
 
 from tests.asgi.watching import Outcome
@@ -75,11 +74,11 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     if not config.getoption("--hypothesis-profile"):
         settings.load_profile("tasks")
-    vars(_runner).update(UNWIND_TIME=GUARD)
-    vars(_records).update(ANSWER_WITHIN=GUARD)
-    vars(_record_store).update(GUARD=GUARD)
+    patch = pytest.MonkeyPatch()
+    for bound in ("_runner.UNWIND_TIME", "_records.ANSWER_WITHIN", "_record_store.GUARD"):
+        patch.setattr(f"tasks_core.{bound}", GUARD)
     for block in (drain, inline, record):
-        block.__kwdefaults__["timeout"] = GUARD
+        patch.setitem(block.__kwdefaults__, "timeout", GUARD)
     if hasattr(config, "workerinput"):
         return
     path: Path | None = config.getoption("conformance_table")

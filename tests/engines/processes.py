@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPConnection, RemoteDisconnected
@@ -21,7 +21,7 @@ from typing import Any, Final, Self
 
 from redis import Redis as RedisClient
 
-from tests.servers.server import ROOT, Server
+from tests.servers.server import ROOT, Server, reserve_port
 
 GUARD: Final = 60.0
 """Seconds after which a test gives up."""
@@ -41,6 +41,7 @@ class Process:
         log: Where it writes.
         environment: More for the environment.
         folder: Where it is run.
+        reserved: What keeps its ports its own, see `reserve_port`.
     """
 
     def __init__(
@@ -49,8 +50,10 @@ class Process:
         log: Path,
         environment: Mapping[str, str] | None = None,
         folder: Path = ROOT,
+        reserved: Sequence[socket.socket] = (),
     ) -> None:
         self._log = log
+        self._reserved = reserved
         # None of them is empty: that would be the current folder.
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         with log.open("wb") as output:
@@ -68,6 +71,8 @@ class Process:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+        for reserved in self._reserved:
+            reserved.close()
 
     def kill(self) -> None:
         """End it, and all that it has started, at once."""
@@ -90,15 +95,6 @@ class Process:
         )
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports of 127.0.0.1 that nobody has."""
-    with ExitStack() as opened:
-        sockets = [
-            opened.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
-        ]
-        return [free.getsockname()[1] for free in sockets]
-
-
 def wait_until(settled: Callable[[], object], why: Callable[[], str] = lambda: "never") -> None:
     """Look again and again, until something is so."""
     deadline, pause = time.monotonic() + GUARD, 0.01
@@ -118,7 +114,8 @@ class Redis(Process):
     """A redis-server on a port of its own, which keeps nothing on disk."""
 
     def __init__(self, folder: Path, port: int | None = None) -> None:
-        self.port: Final = port or free_ports(1)[0]
+        reserved = [] if port else [reserve_port()]
+        self.port: Final[int] = port or reserved[0].getsockname()[1]
         super().__init__(
             [
                 "redis-server",
@@ -126,6 +123,7 @@ class Redis(Process):
                 *("--save", "", "--appendonly", "no", "--databases", "512"),
             ],
             folder / f"redis {self.port} {time.monotonic_ns()}",
+            reserved=reserved,
         )
         self.wait_for_log("Ready to accept connections")
         self._databases = count()
@@ -143,7 +141,8 @@ class RabbitMQ(Process):
     """A rabbitmq-server on ports of its own, with all that it writes in a folder."""
 
     def __init__(self, folder: Path) -> None:
-        port, among_nodes, names = free_ports(3)
+        reserved = [reserve_port() for _ in range(3)]
+        port, among_nodes, names = (it.getsockname()[1] for it in reserved)
         self.address: Final = f"amqp://guest:guest@127.0.0.1:{port}/"
         self._names = {"ERL_EPMD_PORT": str(names)}  # the daemon that Erlang finds nodes by
         environment = self._names | {
@@ -157,7 +156,7 @@ class RabbitMQ(Process):
             "RABBITMQ_NODE_PORT": str(port),
             "RABBITMQ_PID_FILE": str(folder / "pid"),
         }
-        super().__init__([RABBITMQ], folder / "log", environment)
+        super().__init__([RABBITMQ], folder / "log", environment, reserved=reserved)
         self.wait_for_log("Server startup complete")
 
     def kill(self) -> None:

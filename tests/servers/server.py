@@ -30,6 +30,17 @@ COMMANDS: Final[dict[str, Sequence[str]]] = {
 }
 
 
+def reserve_port() -> socket.socket:
+    """Take a port of 127.0.0.1, which nobody else is given until this is closed.
+
+    It is bound and does not listen, so a server that reuses addresses may listen there.
+    """
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind(("127.0.0.1", 0))
+    return reserved
+
+
 class Server:
     """A server process with an application, what the application says, and the log of both.
 
@@ -68,10 +79,7 @@ class Server:
         self._spoken = False
         self._wires: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
-        # Bound but not listening, it keeps the port ours until the server listens there.
-        self._reserved = socket.socket()
-        self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._reserved.bind(("127.0.0.1", 0))
+        self._reserved = reserve_port()
         self.port: Final[int] = self._reserved.getsockname()[1]
         self._log = log
         self._read_from = 0

@@ -49,9 +49,11 @@ class Soaked:
     """A uvicorn process with `app.py`; a context manager that leaves none behind."""
 
     def __init__(self) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: Final[int] = free.getsockname()[1]
+        # Bound but not listening, it keeps the port ours until the server listens there.
+        self._reserved = socket.socket()
+        self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._reserved.bind(("127.0.0.1", 0))
+        self.port: Final[int] = self._reserved.getsockname()[1]
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         command = ["-m", "uvicorn", "--port", str(self.port), "--log-level", "critical"]
         # Failures are logged, as they should be: to nowhere.
@@ -76,6 +78,7 @@ class Soaked:
         raise RuntimeError("the server did not start")
 
     def __exit__(self, *_: object) -> None:
+        self._reserved.close()
         self.process.send_signal(signal.SIGTERM)
         try:
             self.process.wait(GUARD)

@@ -49,8 +49,8 @@ from tasks_core.asgi import Message, Receive, Scope, Send, TasksMiddleware
 from tasks_core.testing import drain, inline, record
 
 from tests.conformance.driver import Exchange, serve
-from tests.tasks_core.engine import Engine, EngineTask, Kind, variable
 from tests.tasks_core.clock import LONG, forward, on_clock
+from tests.tasks_core.engine import Engine, EngineTask, Kind, variable
 from tests.tasks_core.stage import (
     GUARD,
     Abrupt,

@@ -13,7 +13,8 @@ from tempfile import TemporaryDirectory
 import psycopg
 import pytest
 
-from tests.engines.processes import Process, Redis, free_ports
+from tests.engines.processes import Process, Redis
+from tests.servers.server import reserve_port
 
 
 @pytest.fixture(scope="session")
@@ -47,10 +48,11 @@ def _serve_postgres(folder: str, folders: pytest.TempPathFactory) -> Generator[s
         capture_output=True,
         cwd=folder,
     )
-    (port,) = free_ports(1)
+    reserved = reserve_port()
+    port = reserved.getsockname()[1]
     where = ["-D", data, "-h", "127.0.0.1", "-p", str(port), "-k", folder]
     log = folders.mktemp("postgres") / "log"
-    with Process([*command, "postgres", *where, "-F"], log) as process:
+    with Process([*command, "postgres", *where, "-F"], log, reserved=[reserved]) as process:
         process.wait_for_log("ready to accept connections")
         address = f"postgresql://postgres@127.0.0.1:{port}/postgres"
         psycopg.connect(address).close()

@@ -17,12 +17,12 @@ celery.conf.update(
         "visibility_timeout": 4,  # in production longer than the longest task
         "unacked_restore_interval": 1,
         "unacked_restore_throttle": 1,
-        "socket_timeout": 2,
-        "socket_connect_timeout": 1,
+        "socket_timeout": shop.SOCKET_TIMEOUT,
+        "socket_connect_timeout": shop.CONNECT_TIMEOUT,
     },
     # A Redis that hangs, or is away for a moment.
-    redis_socket_timeout=2,
-    redis_socket_connect_timeout=1,
+    redis_socket_timeout=shop.SOCKET_TIMEOUT,
+    redis_socket_connect_timeout=shop.CONNECT_TIMEOUT,
     task_publish_retry_policy={
         "max_retries": 20,
         "interval_start": 0.1,

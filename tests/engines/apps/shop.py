@@ -18,7 +18,9 @@ from tests.servers.apps.wire import say, wait_at_gate
 
 REDIS = os.environ.get("TESTS_REDIS", "")
 IN_PROCESS = os.environ.get("TESTS_MODE") == "in process"
-TIMEOUT = float(os.environ.get("TESTS_TIMEOUT", "5"))
+TIMEOUT = float(os.environ.get("TESTS_TIMEOUT", "60"))
+SOCKET_TIMEOUT, CONNECT_TIMEOUT = (2, 1) if "TESTS_TIMEOUT" in os.environ else (60, 60)
+"""Short, as the documentation recommends, where a test is about a Redis that hangs."""
 AGAIN = 20 if os.environ.get("TESTS_AGAIN") else 0
 """How often what was not confirmed is handed over again."""
 EXPIRES = int(os.environ.get("TESTS_EXPIRES", "3600"))

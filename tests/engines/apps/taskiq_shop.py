@@ -23,7 +23,7 @@ connection: dict[str, Any] = {
     # A Redis that is away for a moment.
     "retry": Retry(ConstantBackoff(0.2), 20),
     "retry_on_error": [RedisConnectionError, RedisTimeoutError, OSError],
-    "socket_connect_timeout": 1,
+    "socket_connect_timeout": shop.CONNECT_TIMEOUT,
 }
 
 
