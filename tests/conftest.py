@@ -78,7 +78,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for bound in ("_runner.UNWIND_TIME", "_records.ANSWER_WITHIN", "_record_store.GUARD"):
         patch.setattr(f"tasks_core.{bound}", GUARD)
     for block in (drain, inline, record):
-        patch.setitem(block.__kwdefaults__, "timeout", GUARD)
+        patch.setattr(block, "__kwdefaults__", dict(block.__kwdefaults__ or (), timeout=GUARD))
     if hasattr(config, "workerinput"):
         return
     path: Path | None = config.getoption("conformance_table")
