@@ -204,9 +204,8 @@ async def test_a_shutdown_cancels_what_is_not_shielded(harness: Harness, phase: 
 
     async with serve(build(harness, route)) as server:
         await server.request()
-        async with Stopping(server) as stopping:
-            assert stopping.done
-        assert made[0].state is TaskState.CANCELLED
+        async with Stopping(server):  # the application may still be going down, in threads
+            assert made[0].state is TaskState.CANCELLED
         with pytest.raises(TaskCancelled):
             await made[0].wait()
 
