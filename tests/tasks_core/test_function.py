@@ -12,7 +12,8 @@ from unittest.mock import AsyncMock, MagicMock, Mock, call, create_autospec
 import pytest
 from tasks_core import TasksScheduler, _function
 from tasks_core._checks import check_callback
-from tasks_core._function import check_call, check_kind, describe, fits, is_async
+from tasks_core._function import check_call, check_kind, fits, is_async
+from tasks_core._names import describe
 from tasks_core._identity import identify
 
 from tests.tasks_core.stage import open_runner

@@ -5,9 +5,10 @@ The map, in the order of who may know whom; each module knows only those before 
     _exceptions            errors
     _extras                what needs more than anyio
     _phase, _state         the moments of a request, the states of a task
+    _names                 what is called what, whatever it does when it is asked
+    _function              what is known of functions before they are called
     _checks                what is refused among the values that users pass
     _config                what can be set for a task
-    _function              what is known of functions before they are called
     _identity              which functions are the same one
     _raised                what was raised, whatever users' exceptions override
     _threads               calling functions where they belong: here, or in a thread

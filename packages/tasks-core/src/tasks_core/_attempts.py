@@ -20,7 +20,8 @@ from anyio.lowlevel import checkpoint
 from . import _report
 from ._config import Retry
 from ._exceptions import TaskAborted, TaskTimedOut
-from ._function import describe, fits
+from ._function import fits
+from ._names import describe
 from ._raised import set_traceback
 from ._record import escape
 from ._task import Task

@@ -8,7 +8,8 @@ from inspect import iscoroutine
 from sys import float_info
 from typing import Final, TypeGuard, TypeVar, cast
 
-from ._function import describe, fits, is_generator, show
+from ._function import fits, is_generator
+from ._names import describe, show
 
 C = TypeVar("C")
 

@@ -7,7 +7,7 @@ from functools import partial
 from types import BuiltinFunctionType, FunctionType, MemberDescriptorType, MethodType
 from typing import Final, cast
 
-from ._function import ask, describe, unwrap_partial
+from ._names import ask, describe, unwrap_partial
 
 _MOST_REACHED: Final = 50
 """So much that can be called is looked at; some keep all that there is."""

@@ -9,8 +9,8 @@ from typing import Any
 from weakref import WeakSet
 
 from ._exceptions import BacklogFullError
-from ._function import describe
 from ._identity import identify, unbind
+from ._names import describe
 from ._record import escape
 from ._state import PENDING
 from ._task import Task

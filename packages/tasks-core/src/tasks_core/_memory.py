@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from ._carrier import Carried
 from ._exceptions import TaskFailed
-from ._function import describe
+from ._names import describe
 from ._task import Task
 
 _KEPT = (

@@ -17,7 +17,7 @@ from anyio.lowlevel import checkpoint
 from . import _report
 from ._backend import Backend, current_backend
 from ._exceptions import LoopEndedError
-from ._function import type_name
+from ._names import type_name
 from ._raised import get_traceback
 from ._record import TaskRecord
 from ._records import Records

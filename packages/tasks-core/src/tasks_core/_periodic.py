@@ -17,7 +17,8 @@ from . import _report
 from ._carrier import carry
 from ._checks import check_callback, name_kind
 from ._config import TaskConfig
-from ._function import check_call, describe, fits
+from ._function import check_call, fits
+from ._names import describe
 from ._phase import IMMEDIATE
 from ._record import escape
 from ._scheduler import current

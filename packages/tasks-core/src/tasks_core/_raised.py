@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from ._exceptions import TaskAborted
-from ._function import type_name
+from ._names import type_name
 
 get_traceback: Final = vars(BaseException)["__traceback__"].__get__
 set_traceback: Final = vars(BaseException)["__traceback__"].__set__

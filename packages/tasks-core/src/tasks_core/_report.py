@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import datetime
 from functools import partial
 
-from ._function import describe, show, type_name
+from ._names import describe, show, type_name
 from ._raised import (
     get_cause,
     get_context,

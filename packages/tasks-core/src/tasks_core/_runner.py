@@ -31,9 +31,9 @@ from ._exceptions import (
     TasksUninitializedError,
 )
 from ._execution import execute
-from ._function import describe
 from ._handing_over import Messengers
 from ._lanes import Lane, Lanes
+from ._names import describe
 from ._observers import Observers
 from ._periodic import make_periodic
 from ._phase import AFTER_RESPONSE

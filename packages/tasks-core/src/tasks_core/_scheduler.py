@@ -22,7 +22,8 @@ from ._exceptions import (
     Skipped,
     TasksUninitializedError,
 )
-from ._function import check_call, describe
+from ._function import check_call
+from ._names import describe
 from ._phase import AFTER_RESPONSE, AFTER_ROUTE, IMMEDIATE, Phase
 from ._phase_scheduler import PhaseScheduler
 from ._raised import comes_of

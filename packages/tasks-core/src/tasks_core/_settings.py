@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Self, TypedDict, cast
 from ._carrier import Carrier
 from ._checks import check_callback, check_count, check_seconds, check_text, name_kind
 from ._config import TaskConfig, TaskSettings
-from ._function import describe, is_async
+from ._function import is_async
+from ._names import describe
 from ._periodic import Periodic
 from ._record_store import RecordStore
 

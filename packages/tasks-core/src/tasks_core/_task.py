@@ -23,8 +23,8 @@ from ._exceptions import (
     TaskHandedOver,
     TaskSkipped,
 )
-from ._function import describe, show, type_name
 from ._handing_over import hand_over
+from ._names import describe, show, type_name
 from ._phase import IMMEDIATE, Phase
 from ._raised import get_context, get_traceback, set_context, set_traceback
 from ._record import Progress, TaskRecord, calendar, cut, escape, plain

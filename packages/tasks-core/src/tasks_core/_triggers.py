@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol, cast
 
 from ._checks import check_text, check_zone, is_number, shown_by
 from ._extras import extra
-from ._function import full_name
+from ._names import full_name
 
 _LONGEST_GAP: Final = timedelta(days=2)
 """More than any time zone has left out: Samoa a day."""

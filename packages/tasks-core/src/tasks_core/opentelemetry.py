@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 
 from ._extras import extra
-from ._function import describe, full_name, show, type_name
+from ._names import describe, full_name, show, type_name
 from ._record import cut, plain
 from ._state import FAILED, PENDING, RUNNING
 from ._task import Task

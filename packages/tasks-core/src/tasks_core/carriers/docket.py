@@ -11,7 +11,8 @@ from typing import Any, Final, cast, get_origin, get_type_hints
 from tasks_core._carrier import Carrier, HandOver, TaskStatus
 from tasks_core._checks import check_engine, check_seconds, check_text
 from tasks_core._extras import extra
-from tasks_core._function import check_call, describe, is_async
+from tasks_core._function import check_call, is_async
+from tasks_core._names import describe
 from tasks_core._record import cut, plain
 from tasks_core._state import TaskState
 

@@ -9,7 +9,8 @@ from typing import Any, Final, cast
 from tasks_core._carrier import Carrier, HandOver, TaskStatus
 from tasks_core._checks import check_engine, check_seconds, check_text
 from tasks_core._extras import extra
-from tasks_core._function import check_kind, show, type_name, unfitting
+from tasks_core._function import check_kind, unfitting
+from tasks_core._names import show, type_name
 from tasks_core._record import cut, plain
 from tasks_core._state import TaskState
 

@@ -10,7 +10,8 @@ from itertools import takewhile
 from typing import Any, Final, TypeAlias
 
 from tasks_core._config import TaskConfig
-from tasks_core._function import describe, read_signature, show, type_name
+from tasks_core._function import read_signature
+from tasks_core._names import describe, show, type_name
 from tasks_core._phase import IMMEDIATE, Phase
 from tasks_core._task import Task
 
