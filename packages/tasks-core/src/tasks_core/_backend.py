@@ -67,8 +67,13 @@ class Backend(ABC):
 
     def read_inbox(self) -> None:
         """Do what was asked for."""
-        while self.inbox:
-            self.inbox.popleft()()
+        while True:
+            # Not asked whether there is one: a signal handler may come in between, and do it.
+            try:
+                action = self.inbox.popleft()
+            except IndexError:
+                return
+            action()
 
     def wake(self) -> None:  # noqa: B027 - not every loop needs it
         """Let the loop, which runs here, see what was done if a signal handler has done it."""

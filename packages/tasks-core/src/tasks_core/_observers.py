@@ -21,7 +21,6 @@ from ._names import type_name
 from ._raised import get_traceback
 from ._record import TaskRecord
 from ._records import Records
-from ._state import PENDING
 from ._task import Task
 
 
@@ -66,25 +65,27 @@ class Observers:
         self._telling: dict[Task, bool] = {}
         self._changing = RLock()
 
-    def scheduled(self, task: Task) -> None:
-        """Tell of a new task, in any thread."""
+    def accept(self, task: Task, accept: Callable[[Task], Task]) -> Task:
+        """Take a task in, in any thread, and tell of it; or return the one that lives in its place.
+
+        From where others can find it until all are told, it is not cancelled: see `defers`.
+        """
         with self._changing:
-            if task._state is not PENDING:
-                return  # a shutdown has cut it short first, and that was told
             self._telling[task] = False
         try:
-            for observer in self._observers:
-                _guard(observer, task, partial(observer, task))
-            self.changed(task)
-        except BaseException:  # Ctrl-C: nobody has the task, and nobody will start it
-            task.cancel()
-            raise
+            with task._runner._lock:
+                accepted = accept(task)
+            if accepted is task:
+                for observer in self._observers:
+                    _guard(observer, task, partial(observer, task))
+                self.changed(task)
         finally:
             with self._changing:
                 is_cancelled = self._telling.pop(task)
             if is_cancelled:
                 with suppress(LoopEndedError):
                     task._backend.act(partial(task._backend.living.cancel, task))
+        return accepted
 
     def defers(self, task: Task) -> bool:
         """Whether a task is cancelled later, as its first step is being told by now."""

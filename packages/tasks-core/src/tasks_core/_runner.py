@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from math import inf
@@ -508,29 +508,33 @@ class TaskRunner(Scheduler):
             self._start_later(tasks, backend)
             return
         shutdown = self._shutdown
-        for task in tasks:
-            if task._state is not PENDING:
-                continue  # cancelled while it waited for its phase
-            if shutdown.drains and not shutdown.spares(task):
-                shutdown.cut_short(task)
-                continue
-            if task._lane is not None and not self._enter(task, task._lane):
-                continue
-            # Not `task.name`: this is done for each task.
-            func, name = task.func, task.config.name
-            if name is None:
-                name = func.__qualname__ if type(func) is FunctionType else describe(func)
-            coro = execute(task)
-            try:
-                task._handle = backend.spawn(coro, name=name, context=task._context)
-            except Exception as error:  # noqa: BLE001 - an event loop's task factory is anyone's
-                coro.close()
-                coro = execute(task, error)
-                task._handle = backend.spawn(
-                    coro, name=name, context=task._context, all_the_same=True
-                )
-            if task._ended_at is not None:  # where the loop's tasks start eagerly
-                task._handle = None  # pragma: no cover - they can from Python 3.12 on
+        try:
+            for task in tasks:
+                if task._state is not PENDING:
+                    continue  # cancelled while it waited for its phase
+                if shutdown.drains and not shutdown.spares(task):
+                    shutdown.cut_short(task)
+                    continue
+                if task._lane is not None and not self._enter(task, task._lane):
+                    continue
+                # Not `task.name`: this is done for each task.
+                func, name = task.func, task.config.name
+                if name is None:
+                    name = func.__qualname__ if type(func) is FunctionType else describe(func)
+                coro = execute(task)
+                try:
+                    task._handle = backend.spawn(coro, name=name, context=task._context)
+                except Exception as error:  # noqa: BLE001 - an event loop's task factory is anyone's
+                    coro.close()
+                    coro = execute(task, error)
+                    task._handle = backend.spawn(
+                        coro, name=name, context=task._context, all_the_same=True
+                    )
+                if task._ended_at is not None:  # where the loop's tasks start eagerly
+                    task._handle = None  # pragma: no cover - they can from Python 3.12 on
+        except BaseException:  # Ctrl-C
+            self._give_up(tasks)
+            raise
 
     def _start_later(self, tasks: Sequence[Task], backend: Backend) -> None:
         try:
@@ -540,6 +544,12 @@ class TaskRunner(Scheduler):
                 backend.living.end(task)
             if self._closed is None:
                 raise RunnerClosedError(escape(tasks[0].name), Closed.LOOP_ENDED) from None
+
+    def _give_up(self, tasks: Iterable[Task]) -> None:
+        """Cancel those of these tasks that were taken in, and that nobody will start any more."""
+        for task in tasks:
+            if task._handle is None and task in task._backend.living.scopes:
+                self._cancel(task)
 
     def _skip(self, task: Task, why: Skipped, level: int) -> None:
         """End a task that is not to run, and say why (contract 1.6)."""
@@ -599,7 +609,8 @@ class TaskRunner(Scheduler):
                 with suppress(RunnerClosedError):  # its event loop has ended
                     self._start((self._due.popleft(),))
         finally:
-            self._due = None
+            left, self._due = self._due, None
+            self._give_up(left)  # Ctrl-C
 
     def _cancel_here(self, task: Task) -> None:
         if task._is_on_its_way:  # by now

@@ -342,26 +342,30 @@ class TasksScheduler(Scheduler):
         task = Task(runner, backend, phase, config, func, args, kwargs, is_async)
         if runner._carriers:
             task._carried = runner._carry(func, args, kwargs, backend)
-        runner._lock.acquire()
         try:
-            accepted = self._executor._accept(task) if accept is None else accept(task)
-        finally:
-            runner._lock.release()
-        if config.confirm and task._carried is not None and phase is not AFTER_RESPONSE:
-            self._confirm(task, accepted)
-        if accepted is not task:
-            _report.exists(accepted)
-            return accepted
-        if runner._observers.active:
-            runner._observers.scheduled(task)
-        if phase is IMMEDIATE:
-            self._handed = True
-            self._executor._start((task,))
-        elif self._put(task):
-            runner._hold(task)
-        else:
-            self._begin((task,))
-        return task
+            if runner._observers.active:
+                accepted = runner._observers.accept(task, accept or self._executor._accept)
+            else:
+                runner._lock.acquire()
+                try:
+                    accepted = self._executor._accept(task) if accept is None else accept(task)
+                finally:
+                    runner._lock.release()
+            if config.confirm and task._carried is not None and phase is not AFTER_RESPONSE:
+                self._confirm(task, accepted)
+            if accepted is not task:
+                _report.exists(accepted)
+            elif phase is IMMEDIATE:
+                self._handed = True
+                self._executor._start((task,))
+            elif self._put(task):
+                runner._hold(task)
+            else:
+                self._begin((task,))
+        except BaseException:  # it is refused; or Ctrl-C, and nobody has the task
+            runner._give_up((task,))
+            raise
+        return accepted
 
     def _confirm(self, task: Task, accepted: Task) -> None:
         """Let the response wait for a task that was accepted, if it has not left."""
@@ -465,15 +469,19 @@ class TasksScheduler(Scheduler):
     def _begin(self, tasks: Sequence[Task]) -> None:
         """Start tasks of a later phase that has begun, or skip them for the outcome."""
         unwanted = "success" if self._failed else "failure"
-        due = [task for task in tasks if task.config.run_on != unwanted]
-        if due:
-            self._hand_over(due)
-        if len(due) < len(tasks):
-            why = Skipped.FAILED if self._failed else Skipped.SUCCEEDED
-            level = logging.INFO if self._failed else logging.DEBUG
-            for task in tasks:
-                if task.config.run_on == unwanted:
-                    self._executor._skip(task, why, level)
+        try:
+            due = [task for task in tasks if task.config.run_on != unwanted]
+            if due:
+                self._hand_over(due)
+            if len(due) < len(tasks):
+                why = Skipped.FAILED if self._failed else Skipped.SUCCEEDED
+                level = logging.INFO if self._failed else logging.DEBUG
+                for task in tasks:
+                    if task.config.run_on == unwanted:
+                        self._executor._skip(task, why, level)
+        except BaseException:  # Ctrl-C
+            self._runner._give_up(tasks)
+            raise
 
     def _hand_over(self, tasks: Sequence[Task]) -> None:
         self._handed = True
