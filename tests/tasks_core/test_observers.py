@@ -971,18 +971,6 @@ async def test_a_shutdown_while_observers_are_told() -> None:
 
 
 @on_both
-async def test_a_shutdown_before_observers_are_told() -> None:
-    """11.1 What a thread has scheduled, and is cut short first, is not told of after its end."""
-    noting = Noting()
-    async with open_guarded(observers=[noting]) as runner:
-        task = runner.task(name="task").schedule(succeed)
-        task.cancel()
-        runner._observers.scheduled(task)  # as the thread does, too late
-        await runner.join()
-    assert noting.log == ["task pending", "task cancelled"]
-
-
-@on_both
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["loop", "thread"])
 async def test_an_observer_that_schedules(elsewhere: bool) -> None:  # noqa: FBT001
     """11.1 At each step another task, which observers are told of as of any."""

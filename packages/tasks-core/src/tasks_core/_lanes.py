@@ -124,6 +124,7 @@ class Lanes:
                 if one._carried and one._lane is lane and one not in lane.running:
                     self._changes += 1
                     lane.running.add(one)  # it waits no more, see `leave`
+                    one._handle = None
                     due.append(one)
         return due
 
@@ -164,6 +165,7 @@ class Lanes:
             del lane.waiting[0]
             if first._state is PENDING and not has_turn:
                 lane.running.add(first)
+                first._handle = None
                 due.append(first)
         return due
 

@@ -20,7 +20,9 @@ class Living:
     def __init__(self) -> None:
         self.scopes: dict[Task, CancelScope | None] = {}
         """Who takes a task in adds it, in any thread; who starts it, the scope that cancels it."""
-        # Who waits for ends, each with how many are still to come.
+        # How many ends were counted: those that came while somebody waited. And who waits, each
+        # until so many are. A signal handler may end tasks wherever this is read or changed.
+        self._ends = 0
         self._waiting: dict[Event, int] = {}
 
     def __iter__(self) -> Iterator[Task]:
@@ -55,18 +57,16 @@ class Living:
         so an end costs the same however many live.
         """
         event = Event()
-        self._waiting[event] = ends
+        self._waiting[event] = self._ends + ends
         try:
             with move_on_after(seconds):
                 await event.wait()
         finally:
-            self._waiting.pop(event, None)
+            del self._waiting[event]
 
     def count_end(self) -> None:
         """Count an end; or a task that need not be waited for any more."""
+        self._ends += 1
         for event, ends in list(self._waiting.items()):
-            if ends > 1:
-                self._waiting[event] = ends - 1
-            else:
-                del self._waiting[event]
+            if self._ends >= ends:
                 event.set()

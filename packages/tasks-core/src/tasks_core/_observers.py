@@ -70,9 +70,9 @@ class Observers:
 
         From where others can find it until all are told, it is not cancelled: see `defers`.
         """
-        with self._changing:
-            self._telling[task] = False
         try:
+            with self._changing:
+                self._telling[task] = False
             with task._runner._lock:
                 accepted = accept(task)
             if accepted is task:
@@ -81,7 +81,7 @@ class Observers:
                 self.changed(task)
         finally:
             with self._changing:
-                is_cancelled = self._telling.pop(task)
+                is_cancelled = self._telling.pop(task, False)
             if is_cancelled:
                 with suppress(LoopEndedError):
                     task._backend.act(partial(task._backend.living.cancel, task))
@@ -228,8 +228,9 @@ class Updates(AsyncIterator[TaskRecord]):
             raise RuntimeError(msg)
         while True:
             with self._changing:
-                task = self._changed.popitem(last=False)[0] if self._changed else None
+                # First: what a signal handler changes meanwhile is found, or wakes this.
                 event = self._event = self._event or Event()
+                task = self._changed.popitem(last=False)[0] if self._changed else None
             if task is not None:
                 return task.record()
             if self._closed:

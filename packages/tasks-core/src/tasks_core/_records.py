@@ -76,6 +76,7 @@ class Records:
         self._written: dict[Task, float] = {}
         # What others have asked of tasks: whether to cancel them takes effect.
         self._cancelled: dict[str, bool] = {}
+        # A signal handler or a finaliser may come in between all the same, and note a task.
         self._changing = RLock()
         # What fails since it last worked, "put" or "get": while anything does, that is known, and
         # the store is asked. And what has become of the writes of this turn: some worked, or not.
@@ -179,7 +180,7 @@ class Records:
         """Write what has changed, but for what was written within the last seconds."""
         now = current_time()
         with self._changing:
-            due = [t for t in self._changed if now - self._written.get(t, -inf) >= pause]
+            due = [t for t in list(self._changed) if now - self._written.get(t, -inf) >= pause]
             # Those of which a word was given up, and those that live on.
             old = [t for t, at in self._written.items() if t._is_over or self._is_old(now - at)]
             due += [task for task in old if task not in self._changed]
@@ -249,7 +250,7 @@ class Records:
             return []
         given_up = list(self._changed)[: len(self._changed) - UNWRITTEN]
         for task in given_up:
-            del self._changed[task]
+            self._changed.pop(task, None)
         return given_up
 
     def _forget(self, given_up: list[Task]) -> None:

@@ -603,14 +603,15 @@ class TaskRunner(Scheduler):
         if self._due is not None:  # one that was started has ended meanwhile
             self._due.extend(tasks)
             return
-        self._due = deque(tasks)
+        due = self._due = deque(tasks)
         try:
-            while self._due:
+            while due:
                 with suppress(RunnerClosedError):  # its event loop has ended
-                    self._start((self._due.popleft(),))
+                    self._start((due[0],))
+                due.popleft()
         finally:
-            left, self._due = self._due, None
-            self._give_up(left)  # Ctrl-C
+            self._due = None
+            self._give_up(due)  # Ctrl-C
 
     def _cancel_here(self, task: Task) -> None:
         if task._is_on_its_way:  # by now

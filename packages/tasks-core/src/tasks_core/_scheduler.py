@@ -272,7 +272,11 @@ class TasksScheduler(Scheduler):
         if is_last and (self._judged or self._outside):
             self._conclude_attempts()
         if self._waiting and (due := self._take(phase)):
-            self._begin(due)
+            try:
+                self._begin(due)
+            except BaseException:  # Ctrl-C
+                self._runner._give_up(due)
+                raise
         if is_last:
             self._handled = self._around = None  # their tracebacks may have this scheduler
             if self._runner._shutdown.unentered:
@@ -469,19 +473,15 @@ class TasksScheduler(Scheduler):
     def _begin(self, tasks: Sequence[Task]) -> None:
         """Start tasks of a later phase that has begun, or skip them for the outcome."""
         unwanted = "success" if self._failed else "failure"
-        try:
-            due = [task for task in tasks if task.config.run_on != unwanted]
-            if due:
-                self._hand_over(due)
-            if len(due) < len(tasks):
-                why = Skipped.FAILED if self._failed else Skipped.SUCCEEDED
-                level = logging.INFO if self._failed else logging.DEBUG
-                for task in tasks:
-                    if task.config.run_on == unwanted:
-                        self._executor._skip(task, why, level)
-        except BaseException:  # Ctrl-C
-            self._runner._give_up(tasks)
-            raise
+        due = [task for task in tasks if task.config.run_on != unwanted]
+        if due:
+            self._hand_over(due)
+        if len(due) < len(tasks):
+            why = Skipped.FAILED if self._failed else Skipped.SUCCEEDED
+            level = logging.INFO if self._failed else logging.DEBUG
+            for task in tasks:
+                if task.config.run_on == unwanted:
+                    self._executor._skip(task, why, level)
 
     def _hand_over(self, tasks: Sequence[Task]) -> None:
         self._handed = True
@@ -509,10 +509,10 @@ class TasksScheduler(Scheduler):
     def _judge_attempt(self) -> None:
         """Let the outcome of the attempt that has ended count for its tasks, and begin anew."""
         with self._runner._lock:
-            waiting = [t for t in self._waiting if t not in self._outside]
+            waiting = {t: None for t in self._waiting if t not in self._outside}  # in order
             skipped = [] if self._failed else [t for t in waiting if _on_failure(t)]
             self._judged += tuple(t for t in waiting if self._failed or not _on_failure(t))
-            self._waiting[:] = [t for t in self._waiting if t in self._outside]
+            self._waiting[:] = [t for t in self._waiting if t not in waiting]
             self._failed = False
         for task in skipped:
             self._executor._skip(task, Skipped.SUCCEEDED, logging.DEBUG)

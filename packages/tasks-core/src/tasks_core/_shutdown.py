@@ -105,7 +105,7 @@ class Shutdown:
     def unreachable(self, living: Living) -> list[Task]:
         """Return what waits for a phase that nobody reaches; the caller holds the lock."""
         self._drop_unentered()
-        alone = [scheduler for scheduler in self.unentered if not scheduler._open]
+        alone = [scheduler for scheduler in list(self.unentered) if not scheduler._open]
         return [task for those in alone for task in those._waiting if task in living.scopes]
 
     def cut_unreachable(self, unreachable: Iterable[Task]) -> None:
@@ -116,5 +116,7 @@ class Shutdown:
 
     def _drop_unentered(self) -> None:
         """Forget schedulers of which nothing waits any more."""
-        self.unentered = {one for one in self.unentered if any(t._lives for t in one._waiting)}
+        for one in list(self.unentered):  # a signal handler or a finaliser may add another one
+            if not any(task._lives for task in one._waiting):
+                self.unentered.discard(one)
         self._room = 2 * len(self.unentered) + FEW
