@@ -17,6 +17,7 @@ import pytest
 from anyio import Event, fail_after, sleep_forever
 from tasks_core import Phase, RunnerSettings, Task, TaskConfig, TaskRunner
 from tasks_core._backend import AsyncioBackend, Backend
+from tasks_core._task import make_task
 
 GUARD: Final = 60.0
 """Seconds after which a test that waits in vain fails; nothing in a test takes as long."""
@@ -84,7 +85,9 @@ def still_task(
 ) -> Task:
     """Make a task of which nothing becomes by itself."""
     runner, backend = runner or TaskRunner(), StillBackend()
-    return Task(runner, backend, Phase.IMMEDIATE, TaskConfig(), func, args, kwargs, is_async=True)
+    return make_task(
+        runner, backend, Phase.IMMEDIATE, TaskConfig(), func, args, kwargs, is_async=True
+    )
 
 
 class SomeError(Exception):

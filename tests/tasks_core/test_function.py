@@ -13,8 +13,8 @@ import pytest
 from tasks_core import TasksScheduler, _function
 from tasks_core._checks import check_callback
 from tasks_core._function import check_call, check_kind, fits, is_async
-from tasks_core._names import describe
 from tasks_core._identity import identify
+from tasks_core._names import describe
 
 from tests.tasks_core.stage import open_runner
 

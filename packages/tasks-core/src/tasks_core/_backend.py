@@ -94,10 +94,9 @@ class Backend(ABC):
     def spawn(
         self,
         coro: Coroutine[Any, Any, None],
-        *,
         name: str,
         context: Context,
-        all_the_same: bool = False,
+        all_the_same: bool = False,  # noqa: FBT001, FBT002 - by name it is dearer
     ) -> object:
         """Start a coroutine as a task; its first step runs in a later turn of the loop, in order.
 
@@ -189,10 +188,9 @@ class AsyncioBackend(Backend):
     def spawn(
         self,
         coro: Coroutine[Any, Any, None],
-        *,
         name: str,
         context: Context,
-        all_the_same: bool = False,
+        all_the_same: bool = False,  # noqa: FBT001, FBT002 - by name it is dearer
     ) -> object:
         """Start a coroutine as a task of the loop's own, whatever its task factory makes of it."""
         makes_any = self._loop.get_task_factory() is not None
@@ -267,10 +265,9 @@ class TrioBackend(Backend):
     def spawn(
         self,
         coro: Coroutine[Any, Any, None],
-        *,
         name: str,
         context: Context,
-        all_the_same: bool = False,  # noqa: ARG002 - asyncio's
+        all_the_same: bool = False,  # noqa: ARG002, FBT001, FBT002 - asyncio's; as above
     ) -> object:
         """Start a task, which begins after those that were spawned before it."""
         before, self._turn = self._turn, anyio.Event()

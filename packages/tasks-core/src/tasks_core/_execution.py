@@ -30,7 +30,8 @@ async def execute(task: Task, refusal: Exception | None = None) -> None:
     if task._state is not PENDING:
         return  # cancelled before its first step
     func, config, backend = task.func, task.config, task._backend
-    scope = backend.make_scope()
+    make_scope = backend.make_scope  # in one line Python would look for a method first
+    scope = make_scope()
     backend.living.scopes[task] = scope
     try:
         with scope:

@@ -493,7 +493,7 @@ class TaskRunner(Scheduler):
         if self._shutdown.drains and not self._shutdown.spares(task):
             self._on_loop(task._backend, partial(self._shutdown.cut_short, task))
 
-    def _start(self, tasks: Sequence[Task], *, here: bool = False) -> None:
+    def _start(self, tasks: Sequence[Task], here: bool = False) -> None:  # noqa: FBT001, FBT002 - it is fast
         """Begin tasks of one request, in their order.
 
         Args:
@@ -507,29 +507,27 @@ class TaskRunner(Scheduler):
         if not here and (backend.inbox or not backend.is_current()):
             self._start_later(tasks, backend)
             return
-        shutdown = self._shutdown
         try:
             for task in tasks:
                 if task._state is not PENDING:
                     continue  # cancelled while it waited for its phase
-                if shutdown.drains and not shutdown.spares(task):
-                    shutdown.cut_short(task)
+                if self._shutdown.drains and not self._shutdown.spares(task):
+                    self._shutdown.cut_short(task)
                     continue
                 if task._lane is not None and not self._enter(task, task._lane):
                     continue
                 # Not `task.name`: this is done for each task.
-                func, name = task.func, task.config.name
+                name = task.config.name
                 if name is None:
+                    func = task.func
                     name = func.__qualname__ if type(func) is FunctionType else describe(func)
                 coro = execute(task)
                 try:
-                    task._handle = backend.spawn(coro, name=name, context=task._context)
+                    task._handle = backend.spawn(coro, name, task._context)
                 except Exception as error:  # noqa: BLE001 - an event loop's task factory is anyone's
                     coro.close()
                     coro = execute(task, error)
-                    task._handle = backend.spawn(
-                        coro, name=name, context=task._context, all_the_same=True
-                    )
+                    task._handle = backend.spawn(coro, name, task._context, all_the_same=True)
                 if task._ended_at is not None:  # where the loop's tasks start eagerly
                     task._handle = None  # pragma: no cover - they can from Python 3.12 on
         except BaseException:  # Ctrl-C

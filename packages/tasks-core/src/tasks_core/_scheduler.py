@@ -30,7 +30,7 @@ from ._raised import comes_of
 from ._record import escape
 from ._registry import TaskRegistry
 from ._scheduling import Executor, Scheduler, watching
-from ._task import Task
+from ._task import Task, make_task
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -343,7 +343,7 @@ class TasksScheduler(Scheduler):
         is_async = check_call(func, args, kwargs)
         config = config or self.config
         runner, backend = self._runner, self._backend or self._find_backend(func, config)
-        task = Task(runner, backend, phase, config, func, args, kwargs, is_async)
+        task = make_task(runner, backend, phase, config, func, args, kwargs, is_async)
         if runner._carriers:
             task._carried = runner._carry(func, args, kwargs, backend)
         try:

@@ -34,7 +34,7 @@ class Service:
         self._scope: CancelScope = backend.scope_type(shield=True)
         self._over = Event()
         # The loop holds it weakly.
-        self._handle = backend.spawn(self._serve(), name=name, context=copy_context())
+        self._handle = backend.spawn(self._serve(), name, copy_context())
 
     def stop(self) -> None:
         """Stop it; it ends in a later turn of the loop."""

@@ -107,53 +107,40 @@ class Task(Generic[P, R_co]):
         "phase",
     )
 
+    func: Callable[P, Any]
+    args: tuple[Any, ...]
+    _kwargs: dict[str, Any] | None  # most have none, and an empty dictionary is not small
+    config: TaskConfig
+    phase: Phase
+    _is_async: bool  # it belongs on the event loop, not in a thread
+    # Made when it is shown; it is known to the registry once somebody has asked for it.
+    _id: str
+    _known: bool
+    _runner: TaskRunner
+    _lane: Lane | None  # what it is counted in, if it is
+    _carried: Carried | None  # how it is handed over, if it does not run here
+    _backend: Backend  # the event loop on which it runs
+    # The copy of the context in which it was scheduled, until it has been started in it (2.4).
+    _context: Context
+    # The moments of its life, by a clock that never jumps. With the last one all is over, the
+    # error handler included: what waiters wait for.
+    _scheduled_at: float
+    _began_at: float | None
+    _ended_at: float | None
+    _state: TaskState
     _attempt: int  # there once one has begun that is counted, see `_attempts`
-
-    def __init__(  # noqa: PLR0913, PLR0917 - the attributes above
-        self,
-        runner: TaskRunner,
-        backend: Backend,
-        phase: Phase,
-        config: TaskConfig,
-        func: Callable[P, Awaitable[R_co] | R_co],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        is_async: bool,  # noqa: FBT001 - as above
-    ) -> None:
-        """Made by ``schedule``, not by users."""
-        self.func: Callable[P, Any] = func
-        self.args: tuple[Any, ...] = args
-        self._kwargs = kwargs or None  # most have none, and an empty dictionary is not small
-        self.config: TaskConfig = config
-        self.phase: Phase = phase
-        self._is_async = is_async  # it belongs on the event loop, not in a thread
-        # Made when it is shown; it is known to the registry once somebody has asked for it.
-        self._id = ""
-        self._known = False
-        self._runner = runner
-        self._lane: Lane | None = None  # what it is counted in, if it is
-        self._carried: Carried | None = None  # how it is handed over, if it does not run here
-        self._backend = backend  # the event loop on which it runs
-        # The copy of the context in which it was scheduled, until it has been started in it (2.4).
-        self._context = copy_context()
-        # The moments of its life, by a clock that never jumps. With the last one all is over, the
-        # error handler included: what waiters wait for.
-        self._scheduled_at = monotonic()
-        self._began_at: float | None = None
-        self._ended_at: float | None = None
-        self._state = PENDING
-        # What the function returned; or why the task was skipped.
-        self._result: Any = None
-        self._exception: Exception | None = None
-        self._traceback: TracebackType | None = None
-        # What the event loop holds weakly while the task runs (or will), or the lane in which it
-        # waits; None before and after.
-        self._handle: object = None
-        self._progress: Progress | None = None
-        # Events are made when somebody asks for them; most tasks need none. The second is set, and
-        # forgotten, when the task reports progress and when all is over.
-        self._started: Event | None = None
-        self._changed: Event | None = None
+    # What the function returned; or why the task was skipped.
+    _result: Any
+    _exception: Exception | None
+    _traceback: TracebackType | None
+    # What the event loop holds weakly while the task runs (or will), or the lane in which it
+    # waits; None before and after.
+    _handle: object
+    _progress: Progress | None
+    # Events are made when somebody asks for them; most tasks need none. The second is set, and
+    # forgotten, when the task reports progress and when all is over.
+    _started: Event | None
+    _changed: Event | None
 
     @property
     def kwargs(self) -> dict[str, Any]:
@@ -613,6 +600,48 @@ class _Updates(AsyncIterator[Progress]):
             if not self._ends:
                 await task._until_changed(progress)
         raise StopAsyncIteration
+
+
+_new = object.__new__  # a class that is called calls its `__init__` in a dearer way
+
+
+def make_task(  # noqa: PLR0913, PLR0917 - what a task is of
+    runner: TaskRunner,
+    backend: Backend,
+    phase: Phase,
+    config: TaskConfig,
+    func: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    is_async: bool,  # noqa: FBT001 - as above
+) -> Task:
+    """Make the task of a call, as `schedule` does; not for users."""
+    task = _new(Task)
+    task.func = func
+    task.args = args
+    task._kwargs = kwargs or None
+    task.config = config
+    task.phase = phase
+    task._is_async = is_async
+    task._id = ""
+    task._known = False
+    task._runner = runner
+    task._lane = None
+    task._carried = None
+    task._backend = backend
+    task._context = copy_context()
+    task._scheduled_at = monotonic()
+    task._began_at = None
+    task._ended_at = None
+    task._state = PENDING
+    task._result = None
+    task._exception = None
+    task._traceback = None
+    task._handle = None
+    task._progress = None
+    task._started = None
+    task._changed = None
+    return task
 
 
 current: ContextVar[list[Task]] = ContextVar("tasks_core.current_task")
