@@ -65,6 +65,8 @@ class Known:
     """When its time has come, by the machine's clock."""
     outcome: Future[None] = field(default_factory=Future[None])
     begun: list[int] = field(default_factory=list[int])
+    cancelled: bool = False
+    """Whether it makes way for another one, though it may live on for a while."""
 
 
 class Keys(RuleBasedStateMachine):
@@ -141,7 +143,11 @@ class Keys(RuleBasedStateMachine):
     ) -> None:
         function = self._function(known.key, known.sync)
         lives = len(self.runner.registry)
-        like_it = [one for one in self._living() if (one.key, one.sync) == (known.key, known.sync)]
+        like_it = [
+            one
+            for one in self._living()
+            if (one.key, one.sync) == (known.key, known.sync) and not one.cancelled
+        ]
         try:
             known.task = self._do(elsewhere, lambda: batch.schedule(function, known))
         except RunnerClosedError:
@@ -156,9 +162,9 @@ class Keys(RuleBasedStateMachine):
             twin = known.task.args[0]
             assert (twin.key, twin.sync) == (known.key, known.sync)
             return
+        self.known.append(known)
         if batch.config.unique and like_it:
             assert len(self._living(like_it)) < len(like_it)
-        self.known.append(known)
         if self.reached[number] >= batch.phase:
             self._come(known)
         else:
@@ -207,7 +213,9 @@ class Keys(RuleBasedStateMachine):
     @precondition(lambda self: self.known)
     @rule(data=st.data(), elsewhere=st.booleans())
     def cancel(self, data: st.DataObject, elsewhere: bool) -> None:  # noqa: FBT001 - drawn
-        self._do(elsewhere, self._some(data).task.cancel)
+        known = self._some(data)
+        if self._do(elsewhere, known.task.cancel):
+            known.cancelled = True
 
     @precondition(lambda self: self.closing is None and len(self.known) > 5)
     @rule()
