@@ -77,7 +77,7 @@ def returning(outcome: Outcome, response: Callable[[], Response]) -> Endpoint:
     return endpoint
 
 
-async def ask(app: Starlette, outcome: Outcome, path: str = "/", **request: Any) -> list[str]:
+async def ask(app: ASGIApp, outcome: Outcome, path: str = "/", **request: Any) -> list[str]:
     """Send a request; return the outcome as its tasks have seen it."""
     async with serve(app) as server:
         await server.request(path, **request)
@@ -1426,6 +1426,37 @@ async def test_a_body_that_reads_until_the_client_leaves(outcome: Outcome) -> No
 
     endpoint = returning(outcome, lambda: StreamingResponse(until_gone()))
     assert await ask(with_tasks(Route("/", endpoint)), outcome) == SUCCESS
+
+
+@pytest.mark.parametrize("spec_version", ["2.3", "2.4"])
+@pytest.mark.parametrize("error", [TimeoutError, ConnectionResetError])
+async def test_a_body_that_breaks_by_an_error_of_the_system(
+    outcome: Outcome, error: type[OSError], spec_version: str
+) -> None:
+    """1.6 Starlette takes any `OSError` of a stream for the client's leaving, from ASGI 2.4 on."""
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"x"
+        raise error
+
+    app = with_tasks(Route("/", returning(outcome, lambda: StreamingResponse(broken()))))
+    assert await ask(newer(app, spec_version), outcome) == ANSWERED_AND_FAILED
+
+
+async def test_a_client_that_leaves_a_stream(outcome: Outcome) -> None:
+    """1.7 What Starlette makes of the error of `send` is no failure."""
+    app = with_tasks(Route("/", returning(outcome, long)))
+    assert await ask(newer(app, "2.4"), outcome, fails_from=1) == SUCCESS
+
+
+def newer(app: ASGIApp, spec_version: str) -> ASGIApp:
+    """Serve it as a server of another version of ASGI."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        asgi = {"version": "3.0", "spec_version": spec_version}
+        await app({**scope, "asgi": asgi}, receive, send)
+
+    return serve
 
 
 async def test_a_cancelled_request(outcome: Outcome) -> None:
