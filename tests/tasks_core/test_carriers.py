@@ -43,6 +43,7 @@ from tasks_core import (
     TaskTimedOut,
     current_task,
 )
+from tasks_core import _everywhere as everywhere
 from tasks_core import _runner as runner_module
 from tasks_core._layer import LayeredScheduler
 from tasks_core.asgi import Message, Receive, Scope, Send, TasksMiddleware
@@ -1576,6 +1577,48 @@ async def test_8_9_a_hand_over_that_was_not_confirmed(engine: Engine) -> None:
         assert await runner.status(task_id) == failed
         engine.statuses[task_id] = running(task_id)
         assert await runner.status(task_id) == running(task_id)
+
+
+async def test_8_9_who_follows_what_was_not_confirmed(engine: Engine) -> None:
+    """8.9: It has failed, also where it is forgotten by then (7.6)."""
+    engine.trouble = SomeError("no answer")
+    async with open_runner(carriers=[engine], history=0) as runner:
+        with engine.hangs():
+            task_id = runner.schedule(engine.task(double), 1).id
+            following = runner.follow(task_id)
+            assert await anext(following) == pending(task_id)
+        engine.statuses[task_id] = pending(task_id)  # which some say of all that they do not know
+        with fail_after(GUARD):
+            (failed,) = [status async for status in following]
+        assert (failed.state, failed.error_type) == (TaskState.FAILED, "HandOverError")
+
+
+async def test_8_9_all_who_follow_what_was_not_confirmed_ask_together(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """8.9: Its engine is asked twice a second, as for all that it has (7.6)."""
+    monkeypatch.setattr(everywhere, "ASK_EVERY", LONG)
+    engine.trouble = SomeError("no answer")
+    told = list[TaskStatus]()
+    async with open_runner(carriers=[engine]) as runner:
+        task = runner.schedule(engine.task(double), 1)
+        task_id = task.id
+        await over(task)
+        engine.statuses[task_id] = running(task_id)
+
+        async def follow() -> None:
+            async for status in runner.follow(task_id):
+                told.append(status)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(follow)
+            with fail_after(GUARD):
+                await until(lambda: len(told) == 3)
+            await anyio.wait_all_tasks_blocked()
+            assert engine.asked == [task_id]
+            await runner.drain()
+    assert told[:3] == [running(task_id)] * 3
 
 
 async def test_8_9_what_nobody_knows_is_none(engine: Engine) -> None:

@@ -1280,6 +1280,36 @@ async def test_following_what_is_over() -> None:
         assert (status.state, status.result) == (TaskState.SUCCEEDED, "the result")
 
 
+@pytest.mark.parametrize("drains", [False, True])
+async def test_following_what_is_forgotten_when_it_ends(drains: bool) -> None:  # noqa: FBT001
+    """7.6 The last status is given all the same; until then the task is held, and no longer."""
+    go_on = anyio.Event()
+
+    async def work() -> str:
+        await go_on.wait()
+        return "the result"
+
+    async with open_runner(history=0) as runner:
+        task = runner.schedule(work)
+        following = runner.follow(task.id)
+        await task.started.wait()
+        assert (await anext(following)).state is TaskState.RUNNING
+        go_on.set()
+        await over(task)
+        assert runner.get(task.id) is None
+        held = weakref.ref(task)
+        del task
+        gc.collect()
+        assert held() is not None
+        if drains:
+            await runner.drain()
+        last = await anext(following)
+        assert (last.state, last.result) == (TaskState.SUCCEEDED, "the result")
+        gc.collect()
+        assert held() is None
+        assert [status async for status in following] == []
+
+
 @pytest.mark.parametrize("remote", [False, True])
 @pytest.mark.usefixtures("hurry")
 async def test_a_shutdown_ends_it_as_it_begins(remote: bool) -> None:  # noqa: FBT001

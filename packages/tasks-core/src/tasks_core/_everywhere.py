@@ -17,6 +17,7 @@ from ._state import FAILED, HANDED_OVER, LIVING, PENDING
 
 if TYPE_CHECKING:
     from ._runner import TaskRunner
+    from ._task import Task
 
 ASK_EVERY: Final = 0.5
 """Seconds after which an engine, or a store, is asked again by who follows a task."""
@@ -34,11 +35,19 @@ def find_here(runner: TaskRunner, task_id: str) -> TaskStatus | None:
     return None if task is None else task._status()
 
 
-async def find_status(runner: TaskRunner, task_id: str) -> TaskStatus | None:
-    """Return what is known of a task: see `TasksScheduler.status`."""
+async def find_status(
+    runner: TaskRunner, task_id: str, own: TaskStatus | None = None
+) -> TaskStatus | None:
+    """Return what is known of a task: see `TasksScheduler.status`.
+
+    Args:
+        runner: Who knows the tasks of this process.
+        task_id: The id.
+        own: What this process has known last, as who follows does: it may be forgotten by now.
+    """
     await checkpoint()
-    own = find_here(runner, task_id)
-    if own is not None and not (own.state is FAILED and own.carrier is not None):
+    own = find_here(runner, task_id) or own
+    if own is not None and not _is_in_doubt(own):
         return own
     carrier = runner._carriers.get(find_carrier(task_id))
     found: TaskStatus | None = None
@@ -71,6 +80,11 @@ def _records(runner: TaskRunner, task_id: str) -> Records | None:
     return runner._records if may_be_id(task_id) else None
 
 
+def _is_in_doubt(own: TaskStatus) -> bool:
+    """Whether an engine may have a task all the same, though it has not confirmed it."""
+    return own.state is FAILED and own.carrier is not None
+
+
 class Asked:
     """What was asked last of a task of another process, for all who follow it on an event loop."""
 
@@ -86,7 +100,9 @@ class Asked:
         """The seconds for which the answer counts."""
         return self._at + ASK_EVERY - monotonic()
 
-    async def ask(self, runner: TaskRunner, task_id: str) -> TaskStatus | None:
+    async def ask(
+        self, runner: TaskRunner, task_id: str, own: TaskStatus | None
+    ) -> TaskStatus | None:
         """Return the answer; ask again if it is too old, and nobody who is asking now gets one.
 
         Where there is none, as the store fails for instance, each asks: nobody waits in a row.
@@ -98,7 +114,7 @@ class Asked:
             return self._found
         self._under_way = under_way = Event()
         try:
-            found = await runner.status(task_id)
+            found = await find_status(runner, task_id, own)
             if found is not None:
                 self._found, self._at = found, monotonic()
             return found
@@ -113,6 +129,9 @@ class Following(AsyncIterator[TaskStatus]):
     def __init__(self, runner: TaskRunner, task_id: str) -> None:
         self._runner = runner
         self._id = task_id
+        # What runs here, until its last status is given: once it is over, others may take its place
+        # among those that are remembered.
+        self._task: Task | None = None
         self._asked: Asked | None = None
         self._last: object = None
         self._ends = False
@@ -128,6 +147,8 @@ class Following(AsyncIterator[TaskStatus]):
                 self._ends = True
                 break
             self._ends = status.state not in LIVING or self._runner._shutdown.drains
+            if self._ends:
+                self._task = None
             seen = (status.state, status.progress)
             if seen != self._last:
                 self._last = seen
@@ -139,22 +160,30 @@ class Following(AsyncIterator[TaskStatus]):
 
     async def _look(self) -> TaskStatus | None:
         """Return what is known; once a shutdown has begun, here, for an engine may not answer."""
-        status: TaskStatus | None = None
-        with self._runner._until_drain() as scope:
-            status = await self._ask()
-        return find_here(self._runner, self._id) if scope.cancelled_caught else status
+        await checkpoint()
+        own = status = self._find_own()
+        if own is None or _is_in_doubt(own):
+            with self._runner._until_drain():
+                status = await self._ask(own)
+        return status
 
-    async def _ask(self) -> TaskStatus | None:
-        if self._runner.registry.get(self._id) is not None:
-            return await self._runner.status(self._id)
+    def _find_own(self) -> TaskStatus | None:
+        task = self._task or self._runner.registry.get(self._id)
+        own = None if task is None else task._status()
+        if own is not None and own.state is HANDED_OVER:  # from now on its engine is asked (8.9)
+            task = own = None
+        self._task = task
+        return own
+
+    async def _ask(self, own: TaskStatus | None) -> TaskStatus | None:
         if self._asked is None:
             key = self._id, current_token()
             self._asked = self._runner._asked.setdefault(key, Asked())
-        return await self._asked.ask(self._runner, self._id)
+        return await self._asked.ask(self._runner, self._id, own)
 
     async def _wait(self) -> None:
-        task = self._runner.registry.get(self._id)
-        if task is None:
+        task = self._task
+        if task is None or task._is_over:  # others are asked
             await sleep(ASK_EVERY if self._asked is None else max(0, self._asked.left))
             return
         with move_on_after(ASK_EVERY):
