@@ -1038,9 +1038,36 @@ async def test_who_follows_what_the_store_has_forgotten_for_a_moment() -> None:
         async for status in there.follow(task.id):
             seen.append(status.state)
             if len(seen) == 1:
-                store.forgets[task.id] = 2
+                store.forgets[task.id] = 10
                 task.cancel()
         assert seen == [TaskState.RUNNING, TaskState.CANCELLED]
+
+
+@on_clock
+@pytest.mark.parametrize("drains", [False, True])
+@pytest.mark.usefixtures("hurry")
+async def test_who_follows_what_the_store_has_forgotten_for_good(drains: bool) -> None:  # noqa: FBT001
+    """7.6 The stream ends after 5 s, or as a shutdown begins."""
+    store = Forgetful()
+    async with two_processes(store) as (here, there):
+        task = here.schedule(until_cancelled)
+        await store.until_state(task.id, "running")
+        following = there.follow(task.id)
+        assert (await anext(following)).state is TaskState.RUNNING
+        store.forgets[task.id] = 1_000_000
+        store.gets.clear()
+
+        async def end() -> None:
+            await store.until(lambda: store.gets.count(task.id) > 10)
+            if drains:
+                await there.drain()
+            else:
+                forward(everywhere.FILLED_WITHIN)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(end)
+            assert [status async for status in following] == []
+        assert store.gets.count(task.id) > 10
 
 
 async def test_a_store_that_never_comes_back_fills_no_memory(

@@ -7,7 +7,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from anyio import Event, move_on_after, sleep
+from anyio import Event, current_time, move_on_after, sleep
 from anyio.lowlevel import checkpoint, current_token
 
 from ._carrier import TaskStatus, find_carrier
@@ -24,6 +24,10 @@ ASK_EVERY: Final = 0.5
 
 ARRIVES_WITHIN: Final = 0.5
 """Seconds in which another process has written of a task whose id it has given to somebody."""
+
+FILLED_WITHIN: Final = 5.0
+"""Seconds for which who follows a task looks for it, once it was known: in which its process has
+seen that a store has come back empty, and has written again."""
 
 _ENGINES: Final = LIVING | {HANDED_OVER}
 """The states of a carried task in which its engine knows better."""
@@ -141,8 +145,7 @@ class Following(AsyncIterator[TaskStatus]):
         while not self._ends:
             status = await self._look()
             if status is None and self._last is not None:
-                # What has lived is looked for longer: a store that has come back empty is filled.
-                status = await self._look()
+                status = await self._look_for_long()
             if status is None:
                 self._ends = True
                 break
@@ -157,6 +160,16 @@ class Following(AsyncIterator[TaskStatus]):
                 with self._runner._until_drain():
                     await self._wait()
         raise StopAsyncIteration
+
+    async def _look_for_long(self) -> TaskStatus | None:
+        """Look for what has lived: a store that has come back empty is filled."""
+        status, until = None, current_time() + FILLED_WITHIN
+        # The store is given time at each look; where there is none, nothing would change.
+        while _records(self._runner, self._id) is not None and current_time() < until:
+            status = await self._look()
+            if status is not None or self._runner._shutdown.drains:
+                break
+        return status
 
     async def _look(self) -> TaskStatus | None:
         """Return what is known; once a shutdown has begun, here, for an engine may not answer."""
