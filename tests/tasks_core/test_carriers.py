@@ -1579,6 +1579,23 @@ async def test_8_9_a_hand_over_that_was_not_confirmed(engine: Engine) -> None:
         assert await runner.status(task_id) == running(task_id)
 
 
+async def test_8_9_who_follows_what_is_handed_over(engine: Engine) -> None:
+    """8.9: Its engine tells from then on, and nothing here holds the task."""
+    async with open_runner(carriers=[engine]) as runner:
+        with engine.hangs():
+            task = runner.schedule(engine.task(double), 1)
+            task_id = task.id
+            following = runner.follow(task_id)
+            assert await anext(following) == pending(task_id)
+        await over(task)
+        held = weakref.ref(task)
+        del task
+        engine.statuses[task_id] = running(task_id)
+        assert await anext(following) == running(task_id)
+        gc.collect()
+        assert held() is None
+
+
 async def test_8_9_who_follows_what_was_not_confirmed(engine: Engine) -> None:
     """8.9: It has failed, also where it is forgotten by then (7.6)."""
     engine.trouble = SomeError("no answer")
