@@ -187,12 +187,10 @@ def _says_gone(scheduler: TasksScheduler, error: BaseException | None, kind: str
     if gone is not None and (error is gone or not isinstance(error, Exception)):
         return True  # a cancellation is how middleware ends what it has put into a task
     if isinstance(error, scheduler._disconnects):
-        if kind == "websocket":
-            return True
-        of = error.__context__
-        if isinstance(of, OSError) and not _says_gone(scheduler, of, kind):
-            return False  # Starlette has made it of an error of the body's own
-        return gone is not None or scheduler._phase is not IMMEDIATE
+        of = error.__context__  # Starlette makes it of any `OSError`, also of one of the body's own
+        is_own = isinstance(of, OSError) and not _says_gone(scheduler, of, kind)
+        is_late = gone is not None or scheduler._phase is not IMMEDIATE
+        return kind == "websocket" or (is_late and not is_own)
     if isinstance(error, BaseExceptionGroup):
         group = cast("BaseExceptionGroup[BaseException]", error)
         return all(_says_gone(scheduler, one, kind) for one in group.exceptions)
