@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, fields
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, SupportsFloat
 
 import anyio
 import pytest
@@ -899,6 +899,108 @@ async def test_a_store_that_fails_is_tried_by_one_call_a_time(clock: Clock) -> N
         store.error = None
         for task in tasks:
             task.cancel()
+
+
+class Choosy(Store):
+    """Refuses the records of tasks of this name, and takes all others."""
+
+    async def put(
+        self,
+        key: str,
+        value: Mapping[str, Any],
+        *,
+        collection: str | None = None,
+        ttl: SupportsFloat | None = None,
+    ) -> None:
+        if value.get("record", {}).get("name") == "large":
+            self.puts.append((key, dict(value), 0.0))
+            await anyio.lowlevel.checkpoint()
+            msg = "too large"
+            raise ValueError(msg)
+        await super().put(key, value, collection=collection, ttl=ttl)
+
+
+@pytest.mark.usefixtures("hurry")
+async def test_a_record_that_the_store_refuses_holds_up_no_others() -> None:
+    """7.6 However many there are: later ones are written, and so is each end of the others."""
+    store = Choosy()
+    async with open_runner(records=store) as runner:
+        large = [runner.task(name="large").schedule(until_cancelled) for _ in range(20)]
+        await store.until_put(large[-1].id, 1)
+        later = [runner.schedule(until_cancelled) for _ in range(20)]
+        await store.until_read(*(task.id for task in later))
+        assert not any(store.read(task.id) for task in large)
+    assert {store.state(task.id) for task in later} == {"cancelled"}
+
+
+async def test_a_record_that_is_refused_is_tried_ever_more_seldom_and_given_up(
+    caplog: pytest.LogCaptureFixture, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """7.6 Once the task is over, and with its name; that store works for all others."""
+    monkeypatch.setattr(module, "TRIES", 4)
+    store = Choosy()
+    async with open_runner(records=store) as runner:
+        records = records_of(runner)
+        task = runner.task(name="large").schedule(until_cancelled)
+        await store.until_put(task.id, 1)
+        for _ in range(10):  # while it lives it is tried on
+            clock.now += module.BEAT_EVERY
+            await records._write(1.0)
+        tried = store.count(task.id)
+        assert tried > 10
+        task.cancel()
+        await over(task)
+        for seconds, more in ((3.9, 0), (0.1, 1), (4.9, 1), (0.1, 2), (4.9, 2), (0.1, 3)):
+            clock.now += seconds
+            await records._write(1.0)
+            assert store.count(task.id) == tried + more
+        assert not records._changed
+        assert not records._refused
+        general, given_up = logged(caplog)
+        assert general == "Records of tasks cannot be kept, for now: ValueError: too large"
+        assert given_up.startswith("The record of task large (id=")
+        assert given_up.endswith("the store takes only others: ValueError: too large")
+
+
+@pytest.mark.usefixtures("hurry")
+async def test_a_record_that_is_refused_hides_no_outage(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """7.6 One WARNING says each; what is refused now and then is written when it is taken."""
+    store = Choosy()
+    async with open_runner(records=store) as runner:
+        task = runner.task(name="large").schedule(until_cancelled)
+        await store.until_put(task.id, 1)
+        await until_it_works(runner)
+        store.error = SomeError("down")
+        other = runner.schedule(until_cancelled)
+        assert other.id
+        await store.until_more(store.puts, len(store.puts) + 3)
+        assert [line.rpartition(": ")[2] for line in logged(caplog)] == ["too large", "down"]
+        store.error = None
+        await store.until_read(other.id)
+        other.cancel()
+        await until_it_works(runner)
+        task.cancel()
+
+
+async def test_what_no_store_may_take_is_in_no_record() -> None:
+    """7.6 PostgreSQL takes no NUL, and texts are bounded."""
+
+    async def work() -> None:
+        current_task().report(1, message="\0" + "long" * 1000)
+        msg = "bad magic b'PK\0'"
+        raise ValueError(msg)
+
+    store = Store()
+    async with open_runner(records=store) as runner:
+        task = runner.task(name="read\0").schedule(work)
+        assert task.id
+        await over(task)
+    (*_, record) = store.written(task.id)
+    assert record["error"] == r"bad magic b'PK\x00'"
+    assert record["name"] == r"read\x00"
+    assert len(record["progress"]["message"]) == 2000
 
 
 @pytest.mark.usefixtures("hurry")

@@ -10,6 +10,9 @@ from typing import Final, Literal, cast
 from ._checks import check_amount
 from ._state import TaskState
 
+TEXT_LIMIT: Final = 2000
+"""Characters of a text that a record, and what is remembered of a task, have at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -18,7 +21,7 @@ class Progress:
     Args:
         done: How much is done, in units of the task's own.
         total: How much there is to do. Default: unknown.
-        message: What the task is at. Default: nothing.
+        message: What the task is at; its first 2000 characters are kept. Default: nothing.
 
     Raises:
         TypeError: A count is no number, or the message no string.
@@ -39,7 +42,7 @@ class Progress:
             msg = f"message is a string, not {type(message).__name__}: pass str(...) of it"
             raise TypeError(msg)
         if message is not None:
-            object.__setattr__(self, "message", plain(message))
+            object.__setattr__(self, "message", plain(message)[:TEXT_LIMIT])
 
     @property
     def fraction(self) -> float | None:
@@ -50,8 +53,11 @@ class Progress:
 
 
 def plain(text: str) -> str:
-    """Return a text that can be encoded: file names, for instance, may have lone surrogates."""
-    return str.encode(text, errors="backslashreplace").decode()
+    """Return a text that can be encoded and stored anywhere.
+
+    File names may have lone surrogates, and what was read from a file NULs: PostgreSQL takes none.
+    """
+    return str.encode(text, errors="backslashreplace").decode().replace("\0", r"\x00")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,10 +101,6 @@ class TaskRecord:
     progress: Progress | None
     attempt: int
     carrier: str | None
-
-
-TEXT_LIMIT: Final = 2000
-"""Characters of an error's text that a record, and what is remembered of a task, have at most."""
 
 
 def cut(text: str) -> str:

@@ -48,6 +48,10 @@ AT_A_TIME: Final = 8
 UNWRITTEN: Final = 10_000
 """How many may wait for a store that does not answer; the first of more are given up."""
 
+TRIES: Final = 16
+"""How often the last record of a task is tried again that the store refuses while it takes others:
+for a minute, as a part of it alone may fail."""
+
 LOST: Final = "TaskLost"
 """The type of the error of a task whose process has ended without a word."""
 
@@ -79,9 +83,10 @@ class Records:
         # A signal handler or a finaliser may come in between all the same, and note a task.
         self._changing = RLock()
         # What fails since it last worked, "put" or "get": while anything does, that is known, and
-        # the store is asked. And what has become of the writes of this turn: some worked, or not.
+        # the store is asked. And the tasks whose records it refuses while it works: how often, and
+        # when at last.
         self._failing = set[str]()
-        self._worked = set[bool]()
+        self._refused: dict[Task, tuple[int, float]] = {}
         # When it was last said that this process lives, -inf while the store may have no mailbox
         # of it; and when that was last looked into.
         self._beat_at = self._looked_at = -inf
@@ -180,26 +185,27 @@ class Records:
         """Write what has changed, but for what was written within the last seconds."""
         now = current_time()
         with self._changing:
-            due = [t for t in list(self._changed) if now - self._written.get(t, -inf) >= pause]
+            due = [task for task in list(self._changed) if self._is_due(task, now, pause)]
             # Those of which a word was given up, and those that live on.
             old = [t for t, at in self._written.items() if t._is_over or self._is_old(now - at)]
             due += [task for task in old if task not in self._changed]
             for task in due:
                 self._changed.pop(task, None)
-        left = dict.fromkeys(due)
-        self._worked.clear()
+        due.sort(key=self._refused.__contains__)  # these hold up no others
+        left, refused = dict.fromkeys(due), set(self._refused)
+        works = True
         try:
             if (self._written or self._failing) and not due:
-                await self._beat()
+                works = await self._beat()
             for at in range(0, len(due), AT_A_TIME):
                 # First: who reads of a task asks whether its process lives. And where nothing can
                 # be written, no more is tried.
-                if not await self._beat() or False in self._worked:
+                works = await self._beat() and await self._write_some(
+                    due[at : at + AT_A_TIME], left
+                )
+                if not works:
                     break
-                async with create_task_group() as group:
-                    for task in due[at : at + AT_A_TIME]:
-                        group.start_soon(self._write_one, task, left)
-            if self._worked == {True}:
+            if works and refused.issuperset(self._refused):
                 self._failing.discard("put")
         finally:
             if left:
@@ -214,7 +220,7 @@ class Records:
         if now - self._beat_at >= BEAT_EVERY:
             if self._beat_at == -inf and not await self._empty_mailbox():
                 return False
-            if not await self._try_to_put(self._process, {"lives": True}, SILENCE):
+            if not await self._put_ours(self._process, {"lives": True}, SILENCE):
                 return False
             self._beat_at = now
         return True
@@ -224,9 +230,31 @@ class Records:
 
         So it is not put up again unseen: that would hide that the store has come back empty.
         """
-        return await self._try_to_put(_mailbox(self._process), {"ids": []}, self._keep_living())
+        return await self._put_ours(_mailbox(self._process), {"ids": []}, self._keep_living())
 
-    async def _write_one(self, task: Task, left: dict[Task, None]) -> None:
+    async def _put_ours(self, key: str, value: Mapping[str, Any], ttl: float) -> bool:
+        """Put what is of the process, and small: where that fails, the store does."""
+        error = await self._try_to_put(key, value, ttl)
+        if error is not None:
+            self._tell("put", error)
+        return error is None
+
+    async def _write_some(self, tasks: Sequence[Task], left: dict[Task, None]) -> bool:
+        """Write records at the same time; return whether the store works, whatever it refuses."""
+        failed: dict[Task, Exception] = {}
+        async with create_task_group() as group:
+            for task in tasks:
+                group.start_soon(self._write_one, task, left, failed)
+        # The beat is due now, and shows which of the two it is.
+        if failed and not await self._beat():
+            return False
+        for task, error in failed.items():
+            self._refuse(task, error, left)
+        return True
+
+    async def _write_one(
+        self, task: Task, left: dict[Task, None], failed: dict[Task, Exception]
+    ) -> None:
         over = task._is_over  # first: what is written then is the last
         record = task.record()
         value = {
@@ -234,15 +262,44 @@ class Records:
             "process": self._process,
             "cancelled": self._cancelled.get(task.id),
         }
-        if not await self._try_to_put(task.id, value, self._ttl if over else self._keep_living()):
+        ttl = self._ttl if over else self._keep_living()
+        error = await self._try_to_put(task.id, value, ttl)
+        if error is not None:
+            failed[task] = error
             return
         with self._changing:
             left.pop(task)
+            self._refused.pop(task, None)
             if over:
-                self._written.pop(task, None)
-                self._cancelled.pop(task.id, None)
+                self._end(task)
             else:
                 self._written[task] = current_time()
+
+    def _refuse(self, task: Task, error: Exception, left: dict[Task, None]) -> None:
+        """Note that the store takes others, but not the record of this task."""
+        times, _ = self._refused.get(task, (0, None))
+        if not times:
+            self._tell("put", error)
+        over = task._is_over
+        if not over or times < TRIES:
+            # The rest is for the last record.
+            times = min(times + 1, TRIES if over else TRIES // 2)
+            self._refused[task] = times, current_time()
+            return
+        with self._changing:
+            left.pop(task)
+            self._refused.pop(task)
+            self._end(task)
+        _report.record_refused(task, error)
+
+    def _end(self, task: Task) -> None:
+        """Forget a task of which no more is written; under the lock."""
+        self._written.pop(task, None)
+        self._cancelled.pop(task.id, None)
+
+    def _is_due(self, task: Task, now: float, pause: float) -> bool:
+        times, at = self._refused.get(task) or (0, self._written.get(task, -inf))
+        return now - at >= min(pause * 2.0**times, BEAT_EVERY)
 
     def _give_up(self) -> list[Task]:
         """Take out what there is no room for; under the lock."""
@@ -251,6 +308,7 @@ class Records:
         given_up = list(self._changed)[: len(self._changed) - UNWRITTEN]
         for task in given_up:
             self._changed.pop(task, None)
+            self._refused.pop(task, None)
         return given_up
 
     def _forget(self, given_up: list[Task]) -> None:
@@ -298,15 +356,14 @@ class Records:
         self._beat_at = -inf
         self._wake()
 
-    async def _try_to_put(self, key: str, value: Mapping[str, Any], ttl: float) -> bool:
-        worked = False
+    async def _try_to_put(self, key: str, value: Mapping[str, Any], ttl: float) -> Exception | None:
+        """Return what it fails with; the beat is due then."""
         try:
             await self._store.put(key, value, ttl)
-            worked = True
         except Exception as error:  # noqa: BLE001 - a store is anyone's
-            self._tell("put", error)
-        self._worked.add(worked)
-        return worked
+            self._beat_at = min(self._beat_at, current_time() - BEAT_EVERY)
+            return error
+        return None
 
     def _tell(self, what: str, error: Exception) -> None:
         """Log that something fails; once, until all works again."""

@@ -129,6 +129,19 @@ def records_failed(error: BaseException) -> None:
     _log(logging.WARNING, lambda: f"{what}: {type_name(error)}: {escape(show(error))}")
 
 
+def record_refused(task: Task, error: BaseException) -> None:
+    """Log that the store takes other records, but not the last one of a task."""
+    what = "The record of task"
+    _log(
+        logging.WARNING,
+        lambda: (
+            f"{what} {_identify(task)} is given up, the store takes only others: "
+            + escape(f"{type_name(error)}: {cut(show(error))}")
+        ),
+        task,
+    )
+
+
 def records_stopped(error: BaseException) -> None:
     """Log that records of tasks are written no more."""
     what = f"Records of tasks are written no more, which was stopped by {type_name(error)}"
