@@ -1003,6 +1003,31 @@ async def test_what_no_store_may_take_is_in_no_record() -> None:
     assert len(record["progress"]["message"]) == 2000
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.usefixtures("hurry")
+async def test_a_stray_cancellation_of_the_store_is_a_failure_of_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """7.6 Nobody has cancelled the writing: it goes on, as for any error of a store."""
+    store = Store()
+    async with open_runner(records=store) as runner:
+        for task in [runner.schedule(until_cancelled) for _ in range(2)]:
+            store.error = asyncio.CancelledError("stray")
+            assert task.id
+            await store.until_more(store.puts, len(store.puts) + 2)
+            store.error = None
+            await store.until_state(task.id, "running")
+            await until_it_works(runner)
+            store.error = asyncio.CancelledError("stray")
+            await store.until_more(store.gets, len(store.gets) + 2)
+            store.error = None
+            await until_it_works(runner)
+            task.cancel()
+            await store.until_state(task.id, "cancelled")
+    said = "Records of tasks cannot be kept, for now: CancelledError: stray"
+    assert set(logged(caplog)) == {said}
+
+
 @pytest.mark.usefixtures("hurry")
 async def test_a_store_that_cannot_be_read(caplog: pytest.LogCaptureFixture) -> None:
     """Who asks is told, as is the log: once."""

@@ -241,7 +241,7 @@ class Records:
 
     async def _write_some(self, tasks: Sequence[Task], left: dict[Task, None]) -> bool:
         """Write records at the same time; return whether the store works, whatever it refuses."""
-        failed: dict[Task, Exception] = {}
+        failed: dict[Task, BaseException] = {}
         async with create_task_group() as group:
             for task in tasks:
                 group.start_soon(self._write_one, task, left, failed)
@@ -253,7 +253,7 @@ class Records:
         return True
 
     async def _write_one(
-        self, task: Task, left: dict[Task, None], failed: dict[Task, Exception]
+        self, task: Task, left: dict[Task, None], failed: dict[Task, BaseException]
     ) -> None:
         over = task._is_over  # first: what is written then is the last
         record = task.record()
@@ -275,7 +275,7 @@ class Records:
             else:
                 self._written[task] = current_time()
 
-    def _refuse(self, task: Task, error: Exception, left: dict[Task, None]) -> None:
+    def _refuse(self, task: Task, error: BaseException, left: dict[Task, None]) -> None:
         """Note that the store takes others, but not the record of this task."""
         times, _ = self._refused.get(task, (0, None))
         if not times:
@@ -331,7 +331,8 @@ class Records:
         self._looked_at = now
         try:
             letters = await self._store.get(_mailbox(self._process))
-        except Exception as error:  # noqa: BLE001 - a store is anyone's
+        except BaseException as error:  # noqa: BLE001 - a store is anyone's
+            self._let_pass(error)
             self._tell("get", error)
             return
         self._failing.discard("get")
@@ -356,16 +357,26 @@ class Records:
         self._beat_at = -inf
         self._wake()
 
-    async def _try_to_put(self, key: str, value: Mapping[str, Any], ttl: float) -> Exception | None:
+    async def _try_to_put(
+        self, key: str, value: Mapping[str, Any], ttl: float
+    ) -> BaseException | None:
         """Return what it fails with; the beat is due then."""
         try:
             await self._store.put(key, value, ttl)
-        except Exception as error:  # noqa: BLE001 - a store is anyone's
+        except BaseException as error:  # noqa: BLE001 - a store is anyone's
+            self._let_pass(error)
             self._beat_at = min(self._beat_at, current_time() - BEAT_EVERY)
             return error
         return None
 
-    def _tell(self, what: str, error: Exception) -> None:
+    def _let_pass(self, error: BaseException) -> None:
+        """Raise what is no failure of the store; a cancellation that it let escape is one."""
+        if isinstance(error, KeyboardInterrupt | GeneratorExit):
+            raise error
+        if self._backend is not None and self._backend.cancels(error):
+            raise error
+
+    def _tell(self, what: str, error: BaseException) -> None:
         """Log that something fails; once, until all works again."""
         if not self._failing:
             _report.records_failed(error)
