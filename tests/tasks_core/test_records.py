@@ -740,6 +740,23 @@ async def test_a_store_that_hangs_only_at_the_shutdown(
     assert "TimeoutError: the store of records did not answer within 0.05 s" in warning
 
 
+async def test_a_store_that_fails_once_at_the_shutdown() -> None:
+    """7.6 The last words are tried again as long as there is time."""
+    store = Store()
+
+    def come_back(_: str) -> None:
+        if len(store.puts) >= before + 12:
+            store.error = None
+
+    async with open_runner(records=store) as runner:
+        tasks = [runner.schedule(until_cancelled) for _ in range(30)]
+        await store.until_read(*(task.id for task in tasks))
+        before, store.before = len(store.puts), come_back
+        store.error = SomeError("closed")
+        await runner.drain()
+    assert {store.state(task.id) for task in tasks} == {"cancelled"}
+
+
 async def test_a_shutdown_during_a_write() -> None:
     """What was being written then is written once more, so that nothing is lost."""
     store = Store()
@@ -1202,6 +1219,7 @@ async def test_a_store_that_never_comes_back_fills_no_memory(
 ) -> None:
     """The first of too many are given up, which is said once."""
     monkeypatch.setattr(module, "UNWRITTEN", 10)
+    monkeypatch.setattr(asked, "GUARD", 0.05)
     store = Store()
     store.error = SomeError()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from math import inf
 from secrets import token_hex
 from threading import RLock
@@ -28,6 +27,9 @@ if TYPE_CHECKING:
 
 WRITE_EVERY: Final = 0.25
 """Seconds between two writes of a task's record; the first one is written at once."""
+
+AGAIN: Final = 0.1
+"""Seconds after which a shutdown tries again to write what could not be written."""
 
 BEAT_EVERY: Final = 5.0
 """Seconds after which a process says again that it lives, while tasks of it are followed."""
@@ -115,9 +117,9 @@ class Records:
                 return
 
     async def flush(self) -> None:
-        """Write what has changed, as far as there is time."""
+        """Write what has changed, as far as there is time: what fails is tried again."""
         try:
-            await within_guard(partial(self._write, 0.0))
+            await within_guard(self._write_all)
         except TimeoutError as error:
             self._tell("put", error)
 
@@ -167,6 +169,10 @@ class Records:
 
     # The writing.
 
+    async def _write_all(self) -> None:
+        while not await self._write(0.0):  # noqa: ASYNC110 - only time may mend a store
+            await sleep(AGAIN)
+
     def _wake(self) -> None:
         self._new.set()
 
@@ -181,8 +187,12 @@ class Records:
             await self._write(WRITE_EVERY)
             await self._look()
 
-    async def _write(self, pause: float) -> None:
-        """Write what has changed, but for what was written within the last seconds."""
+    async def _write(self, pause: float) -> bool:
+        """Write what has changed, but for what was written within the last seconds.
+
+        Returns:
+            Whether nothing of that is left.
+        """
         now = current_time()
         with self._changing:
             due = [task for task in list(self._changed) if self._is_due(task, now, pause)]
@@ -213,6 +223,7 @@ class Records:
                     self._changed = {**left, **self._changed}
                     given_up = self._give_up()
                 self._forget(given_up)
+        return not left
 
     async def _beat(self) -> bool:
         """Say that this process lives, if it is time to; return whether others can know it."""
