@@ -83,7 +83,7 @@ class Host(TaskRunner):
         self.accepted.append(task)
         return task
 
-    def _start(self, tasks: Sequence[Task], *, here: bool = False) -> None:
+    def _start(self, tasks: Sequence[Task], here: bool = False) -> None:  # noqa: FBT001, FBT002 - as there
         assert not self.lock.held  # a start may run user code: a task's name, a logging handler
         self.started += tasks
 
