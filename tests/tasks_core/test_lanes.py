@@ -531,7 +531,7 @@ async def test_one_is_found_among_many_at_once(key: str | None) -> None:
         again = one.schedule(forever)
         sys.setprofile(None)
         assert task is again is not first
-        assert calls < 1000
+        assert calls < 3000  # what is collected meanwhile may be called, too
         for living in runner.registry:
             living.cancel()
 

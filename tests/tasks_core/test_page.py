@@ -440,7 +440,7 @@ async def test_the_stream_goes_on_with_what_changes(monkeypatch: pytest.MonkeyPa
     assert [one["paused"] for (one,) in clocks] == [False, True]
     last = told[-1]
     assert last["progress"] == {"done": 1, "total": 2, "message": None}
-    assert last["name"] == HOSTILE.replace("\ud800", "\\ud800")
+    assert last["name"] == HOSTILE.replace("\ud800", "\\ud800").replace("\0", "\\x00")
 
 
 async def report() -> None:
