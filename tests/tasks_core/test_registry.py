@@ -548,7 +548,7 @@ def as_json(record: TaskRecord) -> dict[str, Any]:
     "name", ["", "%s {0} \n\0", '"</script>', "é" * 1000, "a\udcffb"], ids=ascii
 )
 async def test_any_name_can_be_written(name: str) -> None:
-    """What cannot be encoded or stored is escaped, as a name in another encoding, or a NUL (7.1)."""
+    """What cannot be encoded or stored is escaped: another encoding of file names, a NUL (7.1)."""
     async with open_runner() as runner:
         task = TasksScheduler(runner).task(name=name).schedule(succeed)
         task_id = task.id  # and no failure, as xdist could not pass on what is logged
