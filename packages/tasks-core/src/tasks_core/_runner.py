@@ -530,7 +530,7 @@ class TaskRunner(Scheduler):
                     task._handle = backend.spawn(coro, name, task._context, all_the_same=True)
                 if task._ended_at is not None:  # where the loop's tasks start eagerly
                     task._handle = None  # pragma: no cover - they can from Python 3.12 on
-        except BaseException:  # Ctrl-C
+        except BaseException:  # pragma: no cover - Ctrl-C; tests bring it by a tracer of their own
             self._give_up(tasks)
             raise
 

@@ -274,7 +274,7 @@ class TasksScheduler(Scheduler):
         if self._waiting and (due := self._take(phase)):
             try:
                 self._begin(due)
-            except BaseException:  # Ctrl-C
+            except BaseException:  # pragma: no cover - Ctrl-C, as in `TaskRunner._start`
                 self._runner._give_up(due)
                 raise
         if is_last:
