@@ -382,9 +382,8 @@ class Records:
 
     def _let_pass(self, error: BaseException) -> None:
         """Raise what is no failure of the store; a cancellation that it let escape is one."""
-        if isinstance(error, KeyboardInterrupt | GeneratorExit):
-            raise error
-        if self._backend is not None and self._backend.cancels(error):
+        ends = isinstance(error, KeyboardInterrupt | GeneratorExit)
+        if ends or (self._backend is not None and self._backend.cancels(error)):
             raise error
 
     def _tell(self, what: str, error: BaseException) -> None:
