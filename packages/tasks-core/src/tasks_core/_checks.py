@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, tzinfo
-from inspect import iscoroutine
 from sys import float_info
 from typing import Final, TypeGuard, TypeVar, cast
 
-from ._function import fits, is_generator
+from ._function import close_coroutine, fits, is_generator
 from ._names import describe, show
 
 C = TypeVar("C")
@@ -125,8 +124,7 @@ def check_flag(name: str, value: object) -> object:
 def check_answer(name: str, value: object) -> bool:
     """Return a function's answer; not what only counts as true, as any other function does."""
     if not isinstance(value, bool):
-        if iscoroutine(value):
-            value.close()  # it is refused: no warning that it was never awaited
+        close_coroutine(value)
         msg = (
             f"{name} must return True or False, not {name_kind(value)}: call and await what "
             "decides, and return bool(...) of that"

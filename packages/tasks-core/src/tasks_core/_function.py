@@ -18,8 +18,8 @@ from inspect import (
     isgeneratorfunction,
     signature,
 )
-from types import CodeType, FunctionType, MethodType, NoneType
-from typing import TypeAlias, cast
+from types import CodeType, CoroutineType, FunctionType, MethodType, NoneType
+from typing import Any, TypeAlias, TypeGuard, cast
 
 from ._names import ask, describe, unwrap_partial
 
@@ -267,6 +267,18 @@ def fits(func: object, args: tuple[object, ...]) -> bool:
     return True
 
 
+def close_coroutine(value: object) -> TypeGuard[CoroutineType[Any, Any, Any]]:
+    """Close a coroutine that is refused: so no warning says that it was never awaited.
+
+    Returns:
+        Whether it is one.
+    """
+    if not iscoroutine(value):
+        return False
+    value.close()
+    return True
+
+
 def _nothing_runs_it(func: object) -> str:
     return (
         f"{describe(func)} is a generator function, and nothing would iterate over it: "
@@ -275,8 +287,7 @@ def _nothing_runs_it(func: object) -> str:
 
 
 def _not_callable(func: object) -> str:
-    if iscoroutine(func):
-        func.close()  # it was refused: no warning that it was never awaited
+    if close_coroutine(func):
         return (
             f"schedule() takes a function, not the coroutine that {func.__qualname__}() returns: "
             f"write schedule({func.__qualname__}, ...) with its arguments after it"

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from inspect import iscoroutine
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
@@ -17,7 +16,7 @@ from . import _report
 from ._carrier import carry
 from ._checks import check_callback, name_kind
 from ._config import TaskConfig
-from ._function import check_call, fits
+from ._function import check_call, close_coroutine, fits
 from ._names import describe
 from ._phase import IMMEDIATE
 from ._record import escape
@@ -217,8 +216,7 @@ class PeriodicTask:
             return None
         given = cast("object", found)
         if not hasattr(given, "tzinfo"):  # not by its class: tests put others in the place of that
-            if iscoroutine(given):
-                given.close()  # it is refused: no warning that it was never awaited
+            close_coroutine(given)
             msg = (
                 f"{self._periodic.trigger!r} gives a {type(given).__name__}: get_next_fire_time is "
                 "a sync method that returns a datetime with a time zone, or None for never again"
@@ -259,8 +257,7 @@ class PeriodicTask:
 
 
 def _check_func(func: object) -> None:
-    if iscoroutine(func):
-        func.close()  # it was refused: no warning that it was never awaited
+    if close_coroutine(func):
         called = func.__qualname__
         msg = (
             f"Periodic takes a function, not the coroutine that {called}() returns: write "
